@@ -1,0 +1,378 @@
+//! L1, port. What a task manager must be able to do for the library. Its contract; the folders below implement it.
+//!
+//! An adapter carries bytes, delivers, acknowledges, delays and tells facts. It never decides on retries, never touches
+//! the signature store, never knows what a chain is, never installs signal handlers and never logs inputs.
+
+//EMB pub mod embedded;
+
+use crate::{
+    error::Result,
+    task::{
+        Arguments, Json, NativeContext, TaskData, TaskDefinition, TaskExecutionInfo, TaskFailure, TaskId, TaskName,
+        TaskOptions, TaskResult,
+    },
+};
+use async_trait::async_trait;
+use serde::Serialize;
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// One task to be run: what travels to a worker.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Invocation {
+    /// The id we propose. Sending the same id again is allowed; an engine with ids of its own answers with that.
+    pub id: TaskId,
+    /// The task.
+    pub task: TaskName,
+    /// Its arguments.
+    pub arguments: Arguments,
+    /// How it runs: the task's options with those of this call laid over them.
+    pub options: Arc<TaskOptions>,
+    /// How long it is held back, from now.
+    pub delay: Option<Duration>,
+    /// Metadata for the task, where the engine keeps metadata.
+    pub task_data: Option<TaskData>,
+    /// Which signature it belongs to. Travels beside `task_data` and comes back unchanged, or not at all for a task
+    /// that was not signed, whatever the engine copies from parents to children.
+    pub mark: Option<SignatureMark>,
+    /// What to do when the queue is full.
+    pub when_full: WhenFull,
+}
+
+impl Invocation {
+    /// A task with its arguments and default options.
+    pub fn new(task: TaskName, arguments: Arguments, options: Arc<TaskOptions>) -> Self {
+        Self {
+            id: TaskId::new(),
+            task,
+            arguments,
+            options,
+            delay: None,
+            task_data: None,
+            mark: None,
+            when_full: WhenFull::Wait,
+        }
+    }
+}
+
+/// Which signature an invocation belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct SignatureMark {
+    /// The signature.
+    pub key: crate::signature::SignatureKey,
+    /// Which sending of it.
+    pub epoch: u32,
+}
+
+/// What a submitter does when a bounded queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Wait for room.
+    #[default]
+    Wait,
+    /// Fail with [`Error::QueueFull`](crate::Error::QueueFull).
+    Reject,
+    /// Go over the limit: the library's own tasks, without which nothing would get done.
+    Exceed,
+}
+
+/// What an engine can do, as data. Each claim is proved by the conformance suite, and so is each refusal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Submitted tasks outlive this process.
+    pub durable_queue: bool,
+    /// A result can be read after the end, and waited for.
+    pub results: bool,
+    /// A start can be delayed.
+    pub delay: bool,
+    /// The engine honours [`Priority`](crate::Priority) between waiting tasks of a queue.
+    pub priority: bool,
+    /// A waiting task can be cancelled by its id.
+    pub cancel_pending: bool,
+    /// A running task can be cancelled by its id.
+    pub cancel_running: bool,
+    /// A task that waited too long can be expired.
+    pub schedule_timeout: bool,
+    /// `task_data` travels.
+    pub metadata: bool,
+    /// Lines that a task logs are kept by the engine.
+    pub logs: bool,
+    /// Progress can be published.
+    pub progress: bool,
+    /// Limits the running instances of one task.
+    pub concurrency: bool,
+    /// A full queue makes submitters wait or fail.
+    pub back_pressure: bool,
+    /// The largest message in bytes, where the engine has a limit.
+    pub max_payload: Option<usize>,
+}
+
+/// A task in the engine's own form, for those who look at what was registered.
+pub type NativeTask = Box<dyn Any + Send + Sync>;
+
+/// How an engine runs one of the library's own tasks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrameworkTask {
+    /// Its name, one of [`FRAMEWORK_TASKS`].
+    pub name: &'static str,
+    /// How it runs there. The queue is set by the core.
+    pub options: TaskOptions,
+}
+
+/// The names of the library's own tasks, the same on every engine.
+pub const FRAMEWORK_TASKS: [&str; 5] = [
+    "mageflow_on_chain_done",
+    "mageflow_on_chain_error",
+    "mageflow_on_swarm_item_done",
+    "mageflow_on_swarm_item_error",
+    "mageflow_swarm_fill_tasks",
+];
+
+/// A connection to one task manager.
+#[async_trait]
+pub trait TaskManagerAdapter: fmt::Debug + Send + Sync + 'static {
+    /// The engine's name in messages, in lower case. No I/O.
+    fn name(&self) -> &'static str;
+
+    /// What it can do. Constant, no I/O.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Translates a task into the engine's own form. No I/O.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) naming the option that the engine lacks.
+    fn task(&self, definition: &TaskDefinition) -> Result<NativeTask>;
+
+    /// The same for a task whose children are replayed.
+    ///
+    /// # Errors
+    /// As [`task`](Self::task).
+    fn durable_task(&self, definition: &TaskDefinition) -> Result<NativeTask>;
+
+    /// How the engine runs the library's own tasks: one entry for each of [`FRAMEWORK_TASKS`].
+    fn create_framework_tasks(&self) -> Vec<FrameworkTask>;
+
+    /// The sending half. Called once, kept and shared.
+    fn workflow(&self) -> Arc<dyn WorkflowAdapter>;
+
+    /// The receiving half, on the same connection. No I/O before it is started.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported), or [`Error::InvalidConfig`](crate::Error::InvalidConfig).
+    fn worker(&self, options: WorkerOptions) -> Result<Box<dyn WorkerAdapter>>;
+
+    /// The facts of a run, from the context that one of this adapter's deliveries carried. `None` for a context of
+    /// another adapter.
+    fn extract_execution_info(&self, raw: &dyn NativeContext) -> Option<TaskExecutionInfo>;
+
+    /// Whether the engine can deliver this run once more. The core asks only if it wants another attempt itself.
+    fn should_retry(&self, info: &TaskExecutionInfo, failure: &TaskFailure) -> bool;
+
+    /// Whether the engine can be reached.
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine).
+    async fn ping(&self) -> Result<()>;
+
+    /// The native client, for downcasting by those who know it.
+    fn native_client(&self) -> &(dyn Any + Send + Sync);
+}
+
+/// The sending half of an adapter: runs, and what becomes of them. Dropping any of its futures leaves the operation done
+/// or not done; a dropped wait changes nothing.
+#[async_trait]
+pub trait WorkflowAdapter: fmt::Debug + Send + Sync + 'static {
+    /// Resolves once the engine has accepted the task. Answers with the id under which the engine knows it.
+    async fn run_no_wait(&self, invocation: Invocation) -> Result<TaskId>;
+
+    /// The same for many, in as few round trips as the engine allows; ids in the same order. If it fails, some may have
+    /// been accepted.
+    async fn run_many_no_wait(&self, invocations: Vec<Invocation>) -> Result<Vec<TaskId>>;
+
+    /// Sends, and resolves once the task has ended.
+    async fn run(&self, invocation: Invocation) -> Result<TaskResult>;
+
+    /// What is known right now.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTaskId`](crate::Error::UnknownTaskId) where the engine can tell.
+    async fn result(&self, id: &TaskId) -> Result<TaskResult>;
+
+    /// Resolves once the task has ended. Pushed by the engine where it can push.
+    ///
+    /// # Errors
+    /// As [`result`](Self::result).
+    async fn wait(&self, id: &TaskId) -> Result<TaskResult>;
+
+    /// Asks for the end of a task that waits or runs. `Ok` if it has ended already.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported), or [`Error::UnknownTaskId`](crate::Error::UnknownTaskId).
+    async fn cancel(&self, id: &TaskId) -> Result<()>;
+}
+
+/// What a worker is to be.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WorkerOptions {
+    /// Its name for people. The identity that the engine sees is unique for each start besides.
+    pub name: String,
+    /// The queues it serves.
+    pub queues: Vec<String>,
+    /// The queue of the library's own tasks, served with slots of its own so that user tasks never starve it.
+    pub framework_queue: String,
+    /// How many user tasks it runs at once.
+    pub concurrency: usize,
+    /// How long it waits for what runs when it is told to stop.
+    pub grace: Duration,
+    /// What it can run, the library's own tasks included.
+    pub tasks: Arc<[Arc<TaskDefinition>]>,
+    /// When to stop.
+    pub shutdown: Shutdown,
+}
+
+impl WorkerOptions {
+    /// A worker of these queues and slots.
+    pub fn new(
+        name: String,
+        queues: Vec<String>,
+        framework_queue: String,
+        concurrency: usize,
+        grace: Duration,
+        tasks: Arc<[Arc<TaskDefinition>]>,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { name, queues, framework_queue, concurrency, grace, tasks, shutdown }
+    }
+}
+
+/// The two signals that end a worker.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Fetch nothing more, finish what runs.
+    pub drain: CancellationToken,
+    /// Give back what still runs, at once.
+    pub now: CancellationToken,
+}
+
+/// The receiving half of an adapter.
+#[async_trait]
+pub trait WorkerAdapter: fmt::Debug + Send + 'static {
+    /// Feeds deliveries to `handler` until `drain`; then stops fetching, gives the handlers `grace` to end, fires their
+    /// cancel tokens with [`StopReason::Shutdown`], gives back what is left, and returns. `ready` is fired once it
+    /// fetches.
+    ///
+    /// Must survive broken connections. If the future is dropped, what was not acknowledged must come back.
+    async fn start(self: Box<Self>, handler: Arc<dyn DeliveryHandler>, ready: CancellationToken) -> Result<()>;
+}
+
+/// One attempt that an engine delivers.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// The facts of the run, as [`TaskManagerAdapter::extract_execution_info`] tells them.
+    pub info: TaskExecutionInfo,
+    /// The arguments; or why the message could not be read.
+    pub arguments: std::result::Result<Arguments, TaskFailure>,
+    /// The signature it belongs to.
+    pub mark: Option<SignatureMark>,
+    /// The options that travelled with it, where the engine lets them travel; otherwise those of the task.
+    pub options: Option<Arc<TaskOptions>>,
+    /// Fired when the run is to end.
+    pub stop: Stop,
+}
+
+impl Delivery {
+    /// A delivery of an unsigned task.
+    pub fn new(info: TaskExecutionInfo, arguments: std::result::Result<Arguments, TaskFailure>, stop: Stop) -> Self {
+        Self { info, arguments, mark: None, options: None, stop }
+    }
+}
+
+/// Asks a run to end, and says why. Clones are the same signal.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<StopState>);
+
+#[derive(Debug, Default)]
+struct StopState {
+    reason: OnceLock<StopReason>,
+    fired: Notify,
+}
+
+/// Why a run is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// It was cancelled.
+    Cancel,
+    /// It was interrupted and goes on after a resume.
+    Interrupt,
+    /// The worker shuts down; another one takes over.
+    Shutdown,
+}
+
+impl Stop {
+    /// Fires the signal. The first reason counts.
+    pub fn fire(&self, reason: StopReason) {
+        if self.0.reason.set(reason).is_ok() {
+            self.0.fired.notify_waiters();
+        }
+    }
+
+    /// Why it was fired, if it was.
+    pub fn reason(&self) -> Option<StopReason> {
+        self.0.reason.get().copied()
+    }
+
+    /// Resolves when it is fired. Dropping the future changes nothing.
+    pub async fn fired(&self) -> StopReason {
+        loop {
+            let fired = self.0.fired.notified();
+            if let Some(reason) = self.reason() {
+                return reason;
+            }
+            fired.await;
+        }
+    }
+}
+
+/// What becomes of a delivery, decided by the core and carried out by the adapter.
+#[derive(Clone, Debug)]
+#[must_use]
+pub enum Disposition {
+    /// Record the result, acknowledge.
+    Done(Json),
+    /// Record nothing final; deliver again after the delay as the next attempt.
+    Retry {
+        /// The wait.
+        after: Duration,
+        /// Why.
+        failure: TaskFailure,
+    },
+    /// Record the failure, acknowledge.
+    Failed(TaskFailure),
+    /// Record the cancellation, acknowledge.
+    Cancelled,
+    /// Acknowledge and forget: a duplicate, or a paused signature that will be sent anew. No result is recorded.
+    Skipped,
+    /// Deliver again after the delay as the same attempt.
+    GiveBack {
+        /// The wait.
+        after: Duration,
+    },
+}
+
+/// Runs deliveries. Implemented by the core, never by adapters.
+#[async_trait]
+pub trait DeliveryHandler: fmt::Debug + Send + Sync + 'static {
+    /// Never panics and never fails. Dropped at any await, it still leaves a recorded outcome or an unacknowledged
+    /// delivery behind.
+    async fn handle(&self, delivery: Delivery) -> Disposition;
+}
