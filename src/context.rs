@@ -2,10 +2,12 @@
 
 use crate::{
     adapters::{Stop, StopReason},
-    engine::Engine,
+    api::MageflowClient,
+    engine::{Creation, Engine},
     error::{Error, Result},
+    registry::Registry,
     signature::SignatureKey,
-    task::{TaskExecutionInfo, TaskName},
+    task::{TaskExecutionInfo, TaskName, TaskOptions},
 };
 use std::{
     any::{Any, TypeId, type_name},
@@ -83,6 +85,7 @@ struct Inner {
     info: TaskExecutionInfo,
     signature: Option<SignatureKey>,
     engine: Engine,
+    registry: Arc<Registry>,
     stop: Stop,
     deadline: Deadline,
     state: AppState,
@@ -95,14 +98,20 @@ impl TaskContext {
         info: TaskExecutionInfo,
         signature: Option<SignatureKey>,
         engine: Engine,
+        registry: Arc<Registry>,
         stop: Stop,
         state: AppState,
-        timeout: Option<Duration>,
-        durable: bool,
+        options: &TaskOptions,
     ) -> Self {
-        let deadline = Deadline::new(timeout.map(|timeout| Instant::now() + timeout));
-        let created = AtomicU32::new(0);
-        Self(Arc::new(Inner { info, signature, engine, stop, deadline, state, created, durable }))
+        let deadline = Deadline::new(options.timeout.map(|timeout| Instant::now() + timeout));
+        let (created, durable) = (AtomicU32::new(0), options.durable);
+        Self(Arc::new(Inner { info, signature, engine, registry, stop, deadline, state, created, durable }))
+    }
+
+    /// Everything that a [`MageflowClient`] does, from inside the task: submit, sign, chain, swarm, lifecycle. What a
+    /// durable task creates through it is recognised when the task is retried.
+    pub fn client(&self) -> MageflowClient {
+        MageflowClient::new(self.0.engine.clone(), self.0.registry.clone()).created_by(self.clone())
     }
 
     /// The facts of this run: metadata, ids, the attempt (from 1), the engine's own context.
@@ -224,13 +233,6 @@ impl TaskContext {
         };
         Some(Creation { run, step })
     }
-}
-
-/// Names one creation within one durable run: the same words whenever the run is retried.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Creation {
-    pub(crate) run: String,
-    pub(crate) step: String,
 }
 
 impl fmt::Debug for TaskContext {

@@ -1,10 +1,13 @@
 //! Write a task once, run it on any task engine.
 
 pub mod adapters;
+mod api;
+mod callbacks;
 mod config;
 mod context;
 mod engine;
 mod error;
+mod framework;
 mod registry;
 pub mod signature;
 pub mod store;
@@ -12,7 +15,3 @@ pub mod task;
 
 pub use error::{Error, Result};
 pub use task::*;
-
-/// Stands for the input of a task that is only known by name.
-#[derive(Debug)]
-pub enum Untyped {}

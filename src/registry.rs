@@ -35,7 +35,7 @@ impl fmt::Debug for RegisteredTask {
 pub trait Task: Copy + Send + Sync + 'static {
     /// What it takes: its one parameter, or a tuple of its parameters.
     type Input: Serialize;
-    /// What it takes from the step before it in a chain.
+    /// What it takes from the step before it in a chain: [`Takes`] of a parameter's type, or [`TakesAny`].
     type Previous;
     /// What it returns, without the `Result` around it.
     type Output: Serialize + DeserializeOwned;
@@ -43,6 +43,26 @@ pub trait Task: Copy + Send + Sync + 'static {
     /// The definition and the code. Made once, then shared.
     fn registered(&self) -> &'static RegisteredTask;
 }
+
+/// Takes a previous result of type `T`.
+#[derive(Debug)]
+pub struct Takes<T: ?Sized>(std::marker::PhantomData<fn(*const T)>);
+
+/// Takes any previous result.
+#[derive(Debug)]
+pub struct TakesAny(());
+
+/// What a step takes and what the step before it yields fit together.
+#[diagnostic::on_unimplemented(
+    message = "this step does not take what the step before it returns",
+    label = "takes {Self}, is given `{Out}`",
+    note = "mark the parameter that the previous result goes into with `#[return_value]`, \
+            or make one of the steps `.untyped()`"
+)]
+pub trait Accepts<Out: ?Sized> {}
+
+impl<T: ?Sized> Accepts<T> for Takes<T> {}
+impl<T: ?Sized> Accepts<T> for TakesAny {}
 
 /// Collected at link time.
 #[doc(hidden)]

@@ -19,6 +19,10 @@ pub use result::{TaskId, TaskResult, TaskStatus};
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
+/// Stands for the input of a task that is only known by name.
+#[derive(Debug)]
+pub enum Untyped {}
+
 /// The name by which an engine knows a task. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]

@@ -35,6 +35,9 @@ pub struct Invocation {
     pub arguments: Arguments,
     /// How it runs: the task's options with those of this call laid over them.
     pub options: Arc<TaskOptions>,
+    /// Whether the sender said anything about `options` or knows the task. If not, they are mere defaults, and the
+    /// worker's own options of the task count.
+    pub options_known: bool,
     /// How long it is held back, from now.
     pub delay: Option<Duration>,
     /// Metadata for the task, where the engine keeps metadata.
@@ -54,6 +57,7 @@ impl Invocation {
             task,
             arguments,
             options,
+            options_known: true,
             delay: None,
             task_data: None,
             mark: None,
@@ -145,10 +149,12 @@ pub trait TaskManagerAdapter: fmt::Debug + Send + Sync + 'static {
     /// What it can do. Constant, no I/O.
     fn capabilities(&self) -> Capabilities;
 
-    /// Translates a task into the engine's own form. No I/O.
+    /// Translates a task into the engine's own form. No I/O. A timeout of the engine's own must lie well behind the
+    /// task's, which the core enforces and a running task may move.
     ///
     /// # Errors
-    /// [`Error::Unsupported`](crate::Error::Unsupported) naming the option that the engine lacks.
+    /// [`Error::Unsupported`](crate::Error::Unsupported) naming the option that the engine lacks,
+    /// [`Error::InvalidConfig`](crate::Error::InvalidConfig) for a name that it does not allow.
     fn task(&self, definition: &TaskDefinition) -> Result<NativeTask>;
 
     /// The same for a task whose children are replayed.
@@ -284,7 +290,8 @@ pub struct Delivery {
     pub arguments: std::result::Result<Arguments, TaskFailure>,
     /// The signature it belongs to.
     pub mark: Option<SignatureMark>,
-    /// The options that travelled with it, where the engine lets them travel; otherwise those of the task.
+    /// The options that travelled with it, where the engine lets them travel and the sender knew them; otherwise those
+    /// of the task count.
     pub options: Option<Arc<TaskOptions>>,
     /// Fired when the run is to end.
     pub stop: Stop,
@@ -316,6 +323,8 @@ pub enum StopReason {
     Interrupt,
     /// The worker shuts down; another one takes over.
     Shutdown,
+    /// The engine gave this attempt up or gave it to another worker. What comes out is ignored.
+    Lost,
 }
 
 impl Stop {

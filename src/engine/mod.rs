@@ -1,8 +1,198 @@
-//! L2.
-#[derive(Clone, Debug)]
-pub struct Engine;
+//! L2. Runs the pure rules of `signature/` against a store and an adapter.
+//!
+//! Every operation is the same three steps: read records, let a rule change them, commit the change together with an
+//! alarm for whatever it promises; then carry the promises out (`dispatch.rs`). A crash after the commit leaves the
+//! alarm, and the rescuer (`rescue.rs`) carries the promise out instead.
+
+mod advance;
+mod change;
+mod control;
+mod create;
+mod dispatch;
+mod lifecycle;
+mod lock;
+mod read;
+mod rescue;
+mod run;
+
+pub use lifecycle::OnLocked;
+pub use lock::LockGuard;
+pub use read::{ItemResult, SignatureResult};
+
+pub(crate) use advance::Wake;
+pub(crate) use create::Creation;
+pub(crate) use run::{Entered, Finished, SignedRun};
+
+use crate::{
+    adapters::{Capabilities, TaskManagerAdapter, WorkflowAdapter},
+    config::MageflowConfig,
+    error::{Error, Result},
+    signature::{Control, Known, SignatureKey, StoreTime},
+    store::{SignatureStore, Stored},
+    task::{TaskName, TaskOptions},
+};
+use control::Running;
+use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
+use tokio_util::task::TaskTracker;
+
+/// The machinery that all handles, contexts and workers of one [`Mageflow`](crate::Mageflow) share. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Shared>);
+
+struct Shared {
+    adapter: Arc<dyn TaskManagerAdapter>,
+    workflow: Arc<dyn WorkflowAdapter>,
+    store: Option<Arc<dyn SignatureStore>>,
+    config: MageflowConfig,
+    known: HashMap<TaskName, Known>,
+    framework: HashMap<&'static str, Arc<TaskOptions>>,
+    capabilities: Capabilities,
+    running: Running,
+    /// What goes on after its caller has left: logging, settling dropped runs. Awaited at shutdown.
+    background: TaskTracker,
+}
+
+/// A record read together with those above it.
+struct Located {
+    now: StoreTime,
+    stored: Stored,
+    control: Control,
+    /// Those above it whose status `control` was derived from.
+    above: Vec<Stored>,
+}
+
 impl Engine {
-    pub(crate) fn spawn(&self, f: impl std::future::Future<Output = ()> + Send + 'static) {
-        tokio::spawn(f);
+    pub(crate) fn new(
+        adapter: Arc<dyn TaskManagerAdapter>,
+        store: Option<Arc<dyn SignatureStore>>,
+        config: MageflowConfig,
+        known: HashMap<TaskName, Known>,
+    ) -> Self {
+        let framework = adapter
+            .create_framework_tasks()
+            .into_iter()
+            .map(|mut task| {
+                task.options.queue = Some(config.framework_queue.clone());
+                (task.name, Arc::new(task.options))
+            })
+            .collect();
+        Self(Arc::new(Shared {
+            workflow: adapter.workflow(),
+            capabilities: adapter.capabilities(),
+            adapter,
+            store,
+            config,
+            known,
+            framework,
+            running: Running::default(),
+            background: TaskTracker::new(),
+        }))
+    }
+
+    pub(crate) fn adapter(&self) -> &Arc<dyn TaskManagerAdapter> {
+        &self.0.adapter
+    }
+
+    pub(crate) fn workflow(&self) -> &Arc<dyn WorkflowAdapter> {
+        &self.0.workflow
+    }
+
+    pub(crate) fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    pub(crate) fn config(&self) -> &MageflowConfig {
+        &self.0.config
+    }
+
+    /// Options and shape of a task that is registered here.
+    pub(crate) fn known(&self, task: &TaskName) -> Option<Known> {
+        self.0.known.get(task).cloned()
+    }
+
+    pub(crate) fn framework_options(&self) -> &HashMap<&'static str, Arc<TaskOptions>> {
+        &self.0.framework
+    }
+
+    /// The signature store.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where none was given and the engine brings none along.
+    pub(crate) fn store(&self) -> Result<&Arc<dyn SignatureStore>> {
+        self.0.store.as_ref().ok_or_else(|| {
+            Error::unsupported(
+                self.0.adapter.name(),
+                "signatures, chains and swarms without a signature store; give one to the builder with `.store(..)`",
+            )
+        })
+    }
+
+    pub(crate) fn has_store(&self) -> bool {
+        self.0.store.is_some()
+    }
+
+    /// Runs something that must not end with its caller.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        // Outside a runtime nothing can be carried on; alarms take care of what was promised.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(self.0.background.track_future(future));
+        }
+    }
+
+    /// Resolves when nothing spawned is left.
+    pub(crate) async fn settled(&self) {
+        self.0.background.close();
+        self.0.background.wait().await;
+        self.0.background.reopen();
+    }
+
+    /// Reads a record and what its ancestors say about it.
+    async fn locate(&self, key: &SignatureKey) -> Result<Option<Located>> {
+        let ancestors = key.ancestors();
+        let mut keys = Vec::with_capacity(1 + ancestors.len());
+        keys.push(key.clone());
+        keys.extend(ancestors.iter().map(|(key, _)| key.clone()));
+        let loaded = self.store()?.load(&keys).await?;
+        let mut records = loaded.records.into_iter();
+        let Some(stored) = records.next().flatten() else { return Ok(None) };
+        let above: Vec<_> = records.collect();
+        let statuses = above.iter().map(|above| above.as_ref().map(|above| &*above.record));
+        let control =
+            Control::of(stored.record.state.status, statuses.zip(ancestors.iter().map(|(_, callback)| *callback)));
+        Ok(Some(Located { now: loaded.now, stored, control, above: above.into_iter().flatten().collect() }))
+    }
+
+    /// The same where the signature has to exist.
+    async fn find(&self, key: &SignatureKey) -> Result<Located> {
+        self.locate(key).await?.ok_or_else(|| Error::MissingSignature { key: key.clone() })
+    }
+
+    /// Repeats `step` while it meets others' changes. Each conflict means that somebody else got on, so this ends.
+    async fn until_agreed<T, F>(&self, mut step: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut conflicts = 0_u32;
+        loop {
+            match step().await {
+                Err(Error::Conflict { .. }) => {
+                    conflicts += 1;
+                    // The first repeats are immediate; then a short random wait spreads the competitors.
+                    if conflicts > 3 {
+                        let most = 1_u64 << conflicts.min(8);
+                        tokio::time::sleep(Duration::from_micros(fastrand::u64(0..=most * 50))).await;
+                    } else {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("adapter", &self.0.adapter).field("store", &self.0.store).finish_non_exhaustive()
     }
 }

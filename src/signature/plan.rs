@@ -90,13 +90,13 @@ impl Layout<'_> {
                 if chain.steps.len() < 2 {
                     return Err(Error::ChainTooShort { steps: chain.steps.len() });
                 }
-                record.state.counters.total = self.children(&key, &chain.steps, &mut hash)?;
+                record.state.counters.total = self.children(&key, &chain.steps, false, &mut hash)?;
             }
             TemplateKind::Swarm(swarm) => {
                 if let Some(limit) = swarm.limits.max_task_allowed.filter(|limit| swarm.items.len() > *limit as usize) {
                     return Err(Error::TooManyTasks { key, limit });
                 }
-                record.state.counters.total = self.children(&key, &swarm.items, &mut hash)?;
+                record.state.counters.total = self.children(&key, &swarm.items, true, &mut hash)?;
                 record.state.counters.closed = !swarm.open.unwrap_or(!nested);
             }
         }
@@ -110,10 +110,16 @@ impl Layout<'_> {
         Ok(fingerprint)
     }
 
-    fn children(&mut self, key: &SignatureKey, templates: &[Template], hash: &mut DefaultHasher) -> Result<u32> {
+    fn children(
+        &mut self,
+        key: &SignatureKey,
+        templates: &[Template],
+        in_swarm: bool,
+        hash: &mut DefaultHasher,
+    ) -> Result<u32> {
         let mut total = 0;
         for template in templates {
-            let parent = Parent { key: key.clone(), slot: total };
+            let parent = Parent { key: key.clone(), slot: total, in_swarm };
             self.add(template, key.child(total), Some(parent))?.hash(hash);
             total += 1;
         }

@@ -118,6 +118,8 @@ pub struct Parent {
     pub key: SignatureKey,
     /// The step's or item's number.
     pub slot: u32,
+    /// Whether the container is a swarm; otherwise it is a chain.
+    pub in_swarm: bool,
 }
 
 /// Which callbacks a signature has.
@@ -171,6 +173,8 @@ pub struct State {
     pub counters: Counters,
     /// Who holds its lifecycle.
     pub lock: Option<Lock>,
+    /// When anything about it changed last, by the store's clock; zero if nobody has looked at the clock since.
+    pub touched: StoreTime,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When it was started; for a task, when its last attempt was.

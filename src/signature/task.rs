@@ -31,8 +31,10 @@ pub enum Gate {
     Refuse,
     /// It was cancelled, itself or through a container.
     Cancel,
-    /// It is a duplicate or stale: nothing to do.
+    /// It is stale: nothing to do.
     Skip,
+    /// It has ended, and the engine is to be told once more how: its own record of that may have got lost.
+    Ended,
     /// Another worker is at this very attempt; look again when its lease has ended.
     Busy {
         /// How long its lease lasts.
@@ -52,10 +54,7 @@ pub enum Verdict {
     /// It was stopped because it was cancelled.
     Cancelled,
     /// It was stopped by a pause or a shutdown: the attempt does not count.
-    GivenBack {
-        /// Whether it waits for a resume; otherwise the engine delivers it again.
-        parked: bool,
-    },
+    GivenBack,
 }
 
 /// What the end of a signature sets off.
@@ -97,8 +96,8 @@ impl Record {
         Ok(())
     }
 
-    /// Decides on a delivery and notes what was decided. The record is to be committed unless the gate says `Skip` or
-    /// `Busy`.
+    /// Decides on a delivery and notes what was decided. The record is to be committed unless the gate says `Skip`,
+    /// `Ended` or `Busy`.
     pub fn gate(
         &mut self,
         delivered: Delivered,
@@ -108,8 +107,11 @@ impl Record {
         at: DateTime<Utc>,
     ) -> Gate {
         let state = &mut self.state;
-        if state.status.is_ended() || !state.started || delivered.epoch != state.epoch || state.parked {
+        if !state.started || delivered.epoch != state.epoch || state.parked {
             return Gate::Skip;
+        }
+        if state.status.is_ended() {
+            return Gate::Ended;
         }
         if delivered.native <= state.native {
             return Gate::Skip;
@@ -161,7 +163,9 @@ impl Record {
                 Some(self.end(Status::Failed, Some(Outcome::Failed(failure)), at))
             }
             Verdict::Cancelled => Some(self.end(Status::Cancelled, None, at)),
-            Verdict::Retry if control == Control::Cancel => Some(self.end(Status::Cancelled, None, at)),
+            Verdict::Retry | Verdict::GivenBack if control == Control::Cancel => {
+                Some(self.end(Status::Cancelled, None, at))
+            }
             Verdict::Retry => {
                 self.state.attempts += 1;
                 self.state.native = native;
@@ -169,8 +173,8 @@ impl Record {
                 self.unstart();
                 Some(Ending::default())
             }
-            Verdict::GivenBack { parked } => {
-                self.state.parked = parked;
+            Verdict::GivenBack => {
+                self.state.parked = control.is_pause();
                 self.unstart();
                 Some(Ending::default())
             }

@@ -107,9 +107,10 @@ pub struct Committed {
     pub now: StoreTime,
     /// For each write: the version that the record has now; 0 where none is left.
     pub versions: Vec<u64>,
-    /// For each write: whether it was an `Append` to an empty inbox. Whoever appends to an empty inbox wakes the
-    /// container, all others know that this is under way.
-    pub first: Vec<bool>,
+    /// For each write: whether its record's inbox now holds events that nobody was told to take in: after an `Append` to
+    /// an empty inbox, and after an `Update` that left some. Whoever appends to an empty inbox wakes the container, all
+    /// others know that this is under way.
+    pub waiting: Vec<bool>,
 }
 
 /// Which records to list.

@@ -96,6 +96,11 @@ impl Arguments {
         }
     }
 
+    /// Arguments that could not be made: whoever sends them reports why.
+    pub(crate) fn broken(error: &Error) -> Self {
+        Self { broken: Some(error.to_string()), ..Self::default() }
+    }
+
     /// Adds a positional argument.
     pub fn arg<T: Serialize + ?Sized>(mut self, value: &T) -> Self {
         match Json::encode(value) {
@@ -294,7 +299,7 @@ impl<I: Serialize + ?Sized> IntoArguments<I> for &I {
     }
 }
 
-impl<T: Serialize + ?Sized> IntoArguments<crate::Untyped> for &T {
+impl<T: Serialize + ?Sized> IntoArguments<super::Untyped> for &T {
     fn into_arguments(self, shape: &CallShape) -> Result<Arguments> {
         encode_for(self, shape)
     }

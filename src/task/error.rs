@@ -181,7 +181,7 @@ impl<E: StdError + Send + Sync + 'static> From<E> for TaskError {
             Ok(failure) => Self { failure, retry_after: None },
             Err(error) => {
                 let mut failure = describe(&*error, std::any::type_name::<E>().to_owned());
-                if error.downcast_ref::<crate::Error>().is_some_and(|e| !e.is_retryable()) {
+                if error.downcast_ref::<crate::error::Error>().is_some_and(|e| !e.is_retryable()) {
                     failure.kind = FailureKind::Terminal;
                 }
                 Self { failure: Box::new(failure), retry_after: None }

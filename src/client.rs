@@ -1,0 +1,272 @@
+//! L6. Where everything is put together: the only place that knows which client was supplied.
+
+use crate::{
+    adapters::{TaskManagerAdapter, embedded::EmbeddedEngine},
+    api::MageflowClient,
+    config::MageflowConfig,
+    context::AppState,
+    engine::Engine,
+    error::{Error, Result},
+    framework::framework_tasks,
+    registry::{RegisteredTask, Registry, Task},
+    startup::{Hook, Worker, WorkerParts},
+    store::{SignatureStore, memory::MemoryStore},
+};
+use std::{any::Any, fmt, future::Future, ops::Deref, sync::Arc};
+
+/// The library, put together: a [`MageflowClient`] that can also run workers. Cheap to clone.
+///
+/// ```
+/// use mageflow::prelude::*;
+///
+/// #[mageflow::task]
+/// fn add_numbers(a: i64, b: i64) -> i64 {
+///     a + b
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> mageflow::Result<()> {
+/// let mage = Mageflow::embedded().build().await?;
+/// let worker = mage.worker("sums").spawn().await?;
+/// assert_eq!(mage.run(add_numbers, args![10, 5]).await?, 15);
+/// worker.shutdown().await
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Mageflow {
+    client: MageflowClient,
+    parts: WorkerParts,
+}
+
+/// A client of a task manager, or an adapter for one. What converts into it can be given to [`Mageflow::new`].
+#[derive(Debug)]
+pub struct SuppliedClient(Supplied);
+
+#[derive(Debug)]
+enum Supplied {
+    Embedded(EmbeddedEngine),
+    Adapter(Arc<dyn TaskManagerAdapter>),
+}
+
+impl From<EmbeddedEngine> for SuppliedClient {
+    fn from(engine: EmbeddedEngine) -> Self {
+        Self(Supplied::Embedded(engine))
+    }
+}
+
+impl From<Arc<dyn TaskManagerAdapter>> for SuppliedClient {
+    fn from(adapter: Arc<dyn TaskManagerAdapter>) -> Self {
+        Self(Supplied::Adapter(adapter))
+    }
+}
+
+impl Mageflow {
+    /// On the engine of this client.
+    pub fn new(client: impl Into<SuppliedClient>) -> MageflowBuilder {
+        MageflowBuilder { client: Some(client.into()), ..Self::builder() }
+    }
+
+    /// Without a client: on the embedded engine, and a log line says so.
+    pub fn builder() -> MageflowBuilder {
+        MageflowBuilder {
+            client: None,
+            store: None,
+            config: MageflowConfig::default(),
+            tasks: Vec::new(),
+            collect: true,
+            state: AppState::default(),
+            on_startup: Vec::new(),
+            on_shutdown: Vec::new(),
+        }
+    }
+
+    /// On the embedded engine: in this process, with no server.
+    pub fn embedded() -> MageflowBuilder {
+        Self::with_embedded(EmbeddedEngine::new())
+    }
+
+    /// On an embedded engine that was configured, or that is shared.
+    pub fn with_embedded(engine: EmbeddedEngine) -> MageflowBuilder {
+        Self::new(engine)
+    }
+
+    /// On the engine of an adapter of your own.
+    pub fn with_adapter(adapter: impl TaskManagerAdapter) -> MageflowBuilder {
+        Self::new(Arc::new(adapter) as Arc<dyn TaskManagerAdapter>)
+    }
+
+    /// A worker of this name. The name is for people; each start has an identity of its own besides.
+    pub fn worker(&self, name: impl Into<String>) -> Worker {
+        Worker::new(self.parts.clone(), name.into())
+    }
+
+    /// The sending half alone.
+    pub fn client(&self) -> &MageflowClient {
+        &self.client
+    }
+}
+
+impl Deref for Mageflow {
+    type Target = MageflowClient;
+
+    fn deref(&self) -> &MageflowClient {
+        &self.client
+    }
+}
+
+impl fmt::Debug for Mageflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mageflow").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+/// Collects what a [`Mageflow`] is made of. Does no I/O and does not fail before [`build`](Self::build).
+#[must_use = "nothing happens before `build`"]
+pub struct MageflowBuilder {
+    client: Option<SuppliedClient>,
+    store: Option<Arc<dyn SignatureStore>>,
+    config: MageflowConfig,
+    tasks: Vec<RegisteredTask>,
+    collect: bool,
+    state: AppState,
+    on_startup: Vec<Hook>,
+    on_shutdown: Vec<Hook>,
+}
+
+impl MageflowBuilder {
+    /// Adds a task. Those that `#[task]` marked anywhere in the program are there already.
+    pub fn task<T: Task>(self, task: T) -> Self {
+        self.register(task.registered().clone())
+    }
+
+    /// Adds a task that was built without macros.
+    pub fn register(mut self, task: RegisteredTask) -> Self {
+        self.tasks.push(task);
+        self
+    }
+
+    /// Only the tasks that are added one by one, not those collected from the program.
+    pub fn only_given_tasks(mut self) -> Self {
+        self.collect = false;
+        self
+    }
+
+    /// A value that tasks find by its type in their context. Another one of the same type replaces it.
+    pub fn state<T: Any + Send + Sync>(mut self, value: T) -> Self {
+        self.state = self.state.with(value);
+        self
+    }
+
+    /// Where signatures are kept. Defaults to the memory of this process on the embedded engine; other engines need one
+    /// for signatures, chains and swarms.
+    pub fn store(mut self, store: impl SignatureStore) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Changes settings.
+    ///
+    /// ```
+    /// # use mageflow::prelude::*;
+    /// # use std::time::Duration;
+    /// let builder = Mageflow::embedded().configure(|config| config.ttl.done = Duration::from_secs(60));
+    /// ```
+    pub fn configure(mut self, change: impl FnOnce(&mut MageflowConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Run by each worker before it fetches tasks; its error keeps the worker from starting.
+    pub fn on_startup<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(MageflowClient) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.on_startup.push(Arc::new(move |client| Box::pin(hook(client))));
+        self
+    }
+
+    /// Run by each worker after it has stopped.
+    pub fn on_shutdown<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(MageflowClient) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.on_shutdown.push(Arc::new(move |client| Box::pin(hook(client))));
+        self
+    }
+
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateTask`], [`Error::InvalidConfig`], [`Error::Unsupported`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn build(self) -> Result<Mageflow> {
+        check(&self.config)?;
+        let mut registry = if self.collect { Registry::collected()? } else { Registry::default() };
+        for task in self.tasks {
+            registry.add(task)?;
+        }
+        let supplied = match self.client {
+            Some(SuppliedClient(supplied)) => supplied,
+            None => {
+                tracing::info!("no client was given: tasks run on the embedded engine, in this process");
+                Supplied::Embedded(EmbeddedEngine::new())
+            }
+        };
+        let (adapter, own_store): (Arc<dyn TaskManagerAdapter>, Option<Arc<dyn SignatureStore>>) = match supplied {
+            Supplied::Embedded(engine) => (Arc::new(engine), Some(Arc::new(MemoryStore::new()))),
+            Supplied::Adapter(adapter) => (adapter, None),
+        };
+        let known = registry
+            .iter()
+            .map(|task| {
+                let definition = &task.definition;
+                (definition.name.clone(), (definition.options.clone(), definition.shape.clone()))
+            })
+            .collect();
+        let engine = Engine::new(adapter, self.store.or(own_store), self.config, known);
+        for task in framework_tasks(&engine) {
+            registry.add(task)?;
+        }
+        let registry = Arc::new(registry);
+        Ok(Mageflow {
+            client: MageflowClient::new(engine.clone(), registry.clone()),
+            parts: WorkerParts {
+                engine,
+                registry,
+                state: self.state,
+                on_startup: self.on_startup,
+                on_shutdown: self.on_shutdown,
+            },
+        })
+    }
+}
+
+impl fmt::Debug for MageflowBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MageflowBuilder")
+            .field("client", &self.client)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check(config: &MageflowConfig) -> Result<()> {
+    let times = [
+        ("ttl.active", config.ttl.active),
+        ("ttl.done", config.ttl.done),
+        ("lease", config.lease),
+        ("dispatch_grace", config.dispatch_grace),
+        ("rescue_interval", config.rescue_interval),
+    ];
+    if let Some((name, _)) = times.iter().find(|(_, time)| time.is_zero()) {
+        return Err(Error::InvalidConfig { reason: format!("`{name}` must not be zero") });
+    }
+    if config.framework_queue.is_empty() {
+        return Err(Error::InvalidConfig { reason: "`framework_queue` must have a name".into() });
+    }
+    Ok(())
+}

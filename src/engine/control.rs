@@ -1,0 +1,236 @@
+//! What runs here and can be stopped: notices of pauses and cancellations, renewal of claims, and the sweep that carries
+//! a resume or a cancellation down a graph.
+
+use super::{Engine, Located, Wake, change::Change, change::Promise};
+use crate::{
+    adapters::{Stop, StopReason},
+    error::{Error, Result},
+    signature::{Control, Kind, Record, Role, SignatureKey, Status},
+    store::{Notice, Stored},
+};
+use chrono::Utc;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How many children one page of a sweep looks at.
+const PAGE: u32 = 256;
+
+/// The signed runs of this process.
+#[derive(Default)]
+pub(super) struct Running(Mutex<HashMap<u64, (SignatureKey, Stop)>>);
+
+impl Running {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, (SignatureKey, Stop)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn insert(&self, token: u64, key: SignatureKey, stop: Stop) {
+        self.lock().insert(token, (key, stop));
+    }
+
+    pub(super) fn remove(&self, token: u64) {
+        self.lock().remove(&token);
+    }
+
+    /// Those at or below `key`; all of them without a key.
+    fn below(&self, key: Option<&SignatureKey>) -> Vec<(u64, SignatureKey, Stop)> {
+        self.lock()
+            .iter()
+            .filter(|(_, (own, _))| key.is_none_or(|key| key.contains(own)))
+            .map(|(token, (own, stop))| (*token, own.clone(), stop.clone()))
+            .collect()
+    }
+}
+
+impl Engine {
+    /// Watches over the signed runs of this process until told to stop: listens to notices, renews claims, and looks
+    /// after what others left behind. One call per worker process; more do no harm.
+    pub(crate) async fn supervise(&self, until: CancellationToken) {
+        let Ok(store) = self.store() else { return };
+        let listen = async {
+            loop {
+                match store.notices().await {
+                    Ok(mut notices) => {
+                        // Whatever was announced before the subscription is looked up once.
+                        self.obey(None).await;
+                        while let Some(notice) = notices.next().await {
+                            match notice {
+                                Notice::ControlChanged(key) => self.obey(Some(&key)).await,
+                                Notice::Missed => self.obey(None).await,
+                            }
+                        }
+                    }
+                    Err(error) => tracing::warn!(%error, "cannot listen to notices of the signature store"),
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let renew = async {
+            loop {
+                tokio::time::sleep(self.config().lease / 3).await;
+                self.renew_leases().await;
+            }
+        };
+        let rescue = async {
+            loop {
+                tokio::time::sleep(self.config().rescue_interval).await;
+                if let Err(error) = self.rescue().await {
+                    tracing::warn!(%error, "the rescuer could not look for overdue work");
+                }
+            }
+        };
+        tokio::select! {
+            () = listen => {}
+            () = renew => {}
+            () = rescue => {}
+            () = until.cancelled() => {}
+        }
+    }
+
+    /// Stops those runs that are not allowed to go on.
+    async fn obey(&self, key: Option<&SignatureKey>) {
+        for (_, own, stop) in self.0.running.below(key) {
+            match self.locate(&own).await {
+                Ok(Some(Located { control: Control::Cancel, .. })) => stop.fire(StopReason::Cancel),
+                Ok(Some(Located { control: Control::Interrupt, .. })) => stop.fire(StopReason::Interrupt),
+                // Its record was removed or has ended: whatever comes out will not be recorded.
+                Ok(Some(located)) if located.stored.record.state.status.is_ended() => stop.fire(StopReason::Cancel),
+                Ok(None) => stop.fire(StopReason::Cancel),
+                Ok(Some(_)) => {}
+                Err(error) => tracing::warn!(%error, key = %own, "cannot look up whether a run may go on"),
+            }
+        }
+    }
+
+    async fn renew_leases(&self) {
+        for (token, key, stop) in self.0.running.below(None) {
+            match self.until_agreed(|| self.renew_lease(token, &key)).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!(%key, "a run was taken over by another worker; it is stopped here");
+                    stop.fire(StopReason::Lost);
+                }
+                Err(error) => tracing::warn!(%error, %key, "cannot renew the claim on a run"),
+            }
+        }
+    }
+
+    async fn renew_lease(&self, token: u64, key: &SignatureKey) -> Result<bool> {
+        let Some(located) = self.locate(key).await? else { return Ok(false) };
+        let mut record = Record::clone(&located.stored.record);
+        if !record.is_run_by(token) {
+            return Ok(record.state.status.is_ended());
+        }
+        if let Some(run) = &mut record.state.run {
+            run.lease_until = located.now.after(self.config().lease);
+        }
+        let mut change = Change::new(key.graph(), located.now);
+        let alarm = self.alarm(&record);
+        change.update(&located.stored, record, 0, alarm);
+        self.commit(change).await.map(|_| true)
+    }
+
+    /// Carries a resume, an interruption or the end of a container to what is below: parked tasks are sent again,
+    /// containers are woken, what waits below an end is ended, what runs is told. Repeating it does no harm.
+    pub(super) async fn sweep(&self, key: &SignatureKey) -> Result<()> {
+        let Some(located) = self.locate(key).await? else { return Ok(()) };
+        let started = match located.stored.record.plan.kind {
+            Kind::Chain | Kind::Swarm(_) => located.stored.record.state.counters.next,
+            Kind::Task { .. } | Kind::Note { .. } => 0,
+        };
+        let mut from = 0;
+        while from < started {
+            let until = started.min(from + PAGE);
+            let keys: Vec<_> = (from..until).map(|slot| key.child(slot)).collect();
+            self.sweep_page(&keys).await?;
+            from = until;
+        }
+        self.obey(Some(key)).await;
+        Ok(())
+    }
+
+    async fn sweep_page(&self, keys: &[SignatureKey]) -> Result<()> {
+        let children: Vec<_> = self.store()?.load(keys).await?.records.into_iter().flatten().collect();
+        let mut callbacks = Vec::new();
+        for child in &children {
+            callbacks.extend(callback_keys(&child.record));
+            self.sweep_one(child).await?;
+        }
+        if callbacks.is_empty() {
+            return Ok(());
+        }
+        for callback in self.store()?.load(&callbacks).await?.records.into_iter().flatten() {
+            self.sweep_one(&callback).await?;
+        }
+        Ok(())
+    }
+
+    async fn sweep_one(&self, stored: &Stored) -> Result<()> {
+        if !stored.record.is_live() {
+            return Ok(());
+        }
+        match stored.record.plan.kind {
+            Kind::Task { .. } => self.until_agreed(|| self.sweep_task(&stored.record.key)).await,
+            _ => {
+                let wake = self.wake_up(&Wake::sweeping(&stored.record));
+                self.workflow().run_no_wait(wake).await.map(drop)
+            }
+        }
+    }
+
+    async fn sweep_task(&self, key: &SignatureKey) -> Result<()> {
+        let Some(located) = self.locate(key).await? else { return Ok(()) };
+        let mut record = Record::clone(&located.stored.record);
+        let mut change = Change::new(key.graph(), located.now);
+        match located.control {
+            Control::Go if record.unpark() => {
+                let alarm = self.alarm(&record);
+                let record = change.update(&located.stored, record, 0, alarm);
+                change.promise(Promise::Task(record));
+            }
+            Control::Cancel if record.is_live() && record.state.run.is_none() => {
+                let ending = record.end(Status::Cancelled, None, Utc::now());
+                self.settle(&mut change, &located.stored, record, 0, ending).await?;
+            }
+            _ => return Ok(()),
+        }
+        self.commit(change).await.map(drop)
+    }
+
+    /// Tells all processes that something was paused, interrupted or ended. A lost notice delays, nothing more.
+    pub(super) async fn announce(&self, key: &SignatureKey) {
+        let told = match self.store() {
+            Ok(store) => store.notify(Notice::ControlChanged(key.clone())).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = told {
+            tracing::warn!(%error, %key, "could not announce a change of control");
+        }
+        // A process without a worker loop has nobody who listens; its own runs are looked at right here.
+        self.obey(Some(key)).await;
+    }
+}
+
+fn callback_keys(record: &Record) -> impl Iterator<Item = SignatureKey> {
+    let has = record.plan.callbacks;
+    [(has.on_success, Role::OnSuccess), (has.on_error, Role::OnError), (has.on_complete, Role::OnComplete)]
+        .into_iter()
+        .filter(|(has, _)| *has)
+        .map(|(_, role)| record.key.relative(role))
+}
+
+impl Located {
+    /// The lifecycle operation meets a lock that somebody else holds.
+    pub(super) fn check_lock(&self, token: Option<u64>) -> Result<()> {
+        match self.stored.record.state.lock {
+            Some(lock) if Some(lock.token) != token && self.now < lock.until => {
+                Err(Error::Locked { key: self.stored.record.key.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Stores templates, starts what is stored, adds to swarms.
+
+use super::{Engine, change::Change};
+use crate::{
+    error::{Error, Result},
+    signature::{GraphId, Kind, Parent, Plan, Planned, Record, SignatureKey, Source, StoreTime, Template, planned},
+    store::Stored,
+    task::Arguments,
+};
+use chrono::Utc;
+use std::sync::Arc;
+
+/// How many records one commit creates at most.
+const BATCH: usize = 512;
+
+/// Names one creation within one durable run: the same words whenever the run is retried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Creation {
+    pub(crate) run: String,
+    pub(crate) step: String,
+}
+
+impl Creation {
+    fn graph(&self) -> GraphId {
+        GraphId::derived(&format!("{}\n{}", self.run, self.step))
+    }
+
+    fn mismatch(&self) -> Error {
+        Error::ReplayMismatch { run: self.run.clone(), step: self.step.clone() }
+    }
+}
+
+impl Engine {
+    /// Stores templates under one graph, all or none; with `start`, the first one is started in the same commit.
+    /// Within a durable run a creation that was made before is found again instead.
+    pub(crate) async fn create(
+        &self,
+        templates: &[Template],
+        creation: Option<Creation>,
+        start: Option<&Arguments>,
+    ) -> Result<Vec<SignatureKey>> {
+        let graph = creation.as_ref().map_or_else(GraphId::new, Creation::graph);
+        let mut roots = Vec::with_capacity(templates.len());
+        let mut below = Vec::new();
+        for (index, template) in (0..).zip(templates) {
+            let key = match templates.len() {
+                1 => SignatureKey::root(graph),
+                _ => SignatureKey::root_of_many(graph, index),
+            };
+            let planned = self.plan(template, key, None)?;
+            below.extend(planned.below);
+            roots.push(planned.root);
+        }
+        if let (Some(message), Some(root)) = (start, roots.first_mut()) {
+            root.start(Source::Message(message.clone()), None, Utc::now())?;
+        }
+        let keys: Vec<_> = roots.iter().map(|root| root.key.clone()).collect();
+        match (self.store_all(graph, below, &roots).await, creation) {
+            (Err(Error::Conflict { .. }), Some(creation)) => self.replay(graph, &creation, &roots).await?,
+            (result, _) => result?,
+        }
+        Ok(keys)
+    }
+
+    fn plan(&self, template: &Template, key: SignatureKey, parent: Option<Parent>) -> Result<Planned> {
+        let planned = planned(template, key, parent, self.config().ttl, Utc::now(), &|task| self.known(task))?;
+        for record in planned.below.iter().chain([&planned.root]) {
+            self.check_size(record)?;
+        }
+        Ok(planned)
+    }
+
+    fn check_size(&self, record: &Record) -> Result<()> {
+        let (size, limit) = (record.payload_size(), self.config().max_payload);
+        match size > limit {
+            true => Err(Error::PayloadTooLarge { what: format!("the signature of `{}`", record.name()), size, limit }),
+            false => Ok(()),
+        }
+    }
+
+    /// What is below first, the roots last: a graph without its root does not exist for anybody.
+    async fn store_all(&self, graph: GraphId, mut below: Vec<Record>, roots: &[Record]) -> Result<()> {
+        let first = below.len().saturating_sub(BATCH);
+        let last_batch = below.split_off(first);
+        let mut change = Change::new(graph, StoreTime::default());
+        for (index, record) in below.into_iter().enumerate() {
+            if index > 0 && index % BATCH == 0 {
+                let full = std::mem::replace(&mut change, Change::new(graph, StoreTime::default()));
+                self.commit(full).await?;
+            }
+            change.create(record, None);
+        }
+        if !change.is_empty() {
+            self.commit(change).await?;
+        }
+        let mut change = Change::new(graph, StoreTime::default());
+        for record in last_batch.into_iter().chain(roots.iter().cloned()) {
+            let alarm = self.alarm(&record);
+            let record = change.create(record, alarm);
+            if record.state.started {
+                change.promise_start(&record);
+            }
+        }
+        self.commit(change).await.map(drop)
+    }
+
+    /// A retried run finds what it created before, or is told that it now creates something else.
+    async fn replay(&self, graph: GraphId, creation: &Creation, roots: &[Record]) -> Result<()> {
+        let keys: Vec<_> = roots.iter().map(|root| root.key.clone()).collect();
+        let before = self.store()?.load(&keys).await?;
+        for (stored, root) in before.records.iter().zip(roots) {
+            match stored {
+                Some(stored) if stored.record.plan.fingerprint == root.plan.fingerprint => {
+                    same_message(stored, root).ok_or_else(|| creation.mismatch())?;
+                }
+                Some(_) => return Err(creation.mismatch()),
+                // The run was cut off before its graph was complete, so nobody has seen it: made anew next time.
+                None => {
+                    self.store()?.remove(graph).await?;
+                    return Err(Error::Conflict { key: root.key.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a stored root its message and sends it off.
+    pub(crate) async fn start(&self, key: &SignatureKey, message: &Arguments, replayed: bool) -> Result<()> {
+        self.until_agreed(|| async {
+            let located = self.find(key).await?;
+            if located.stored.record.plan.parent.is_some() || located.stored.record.state.started && !replayed {
+                return Err(Error::AlreadyStarted { key: key.clone() });
+            }
+            if located.stored.record.state.started {
+                return Ok(());
+            }
+            let mut record = Record::clone(&located.stored.record);
+            record.start(Source::Message(message.clone()), None, Utc::now())?;
+            self.check_size(&record)?;
+            let mut change = Change::new(key.graph(), located.now);
+            let alarm = self.alarm(&record);
+            let record = change.update(&located.stored, record, 0, alarm);
+            change.promise_start(&record);
+            self.commit(change).await.map(drop)
+        })
+        .await
+    }
+
+    /// Adds items to a swarm, all or none, each with its message or with the swarm's. Answers their keys.
+    pub(crate) async fn add_items(
+        &self,
+        swarm: &SignatureKey,
+        items: &[(Template, Option<Arguments>)],
+        creation: Option<Creation>,
+    ) -> Result<Vec<SignatureKey>> {
+        let note = creation.map(|creation| (swarm.note(&format!("{}\n{}", creation.run, creation.step)), creation));
+        self.until_agreed(|| self.try_add_items(swarm, items, note.as_ref())).await
+    }
+
+    async fn try_add_items(
+        &self,
+        swarm: &SignatureKey,
+        items: &[(Template, Option<Arguments>)],
+        note: Option<&(SignatureKey, Creation)>,
+    ) -> Result<Vec<SignatureKey>> {
+        let located = self.find(swarm).await?;
+        let mut record = Record::clone(&located.stored.record);
+        let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
+        let mut change = Change::new(swarm.graph(), located.now);
+        let added = record.swarm_add(count);
+        // Where the additions would go; a replay compares what it finds there.
+        let first = added.as_ref().map_or(0, |added| added.first);
+        let mut planned_items = Vec::with_capacity(items.len());
+        let mut fingerprint = 0_u64;
+        for (slot, (template, message)) in (first..).zip(items) {
+            let parent = Parent { key: swarm.clone(), slot, in_swarm: true };
+            let mut planned = self.plan(template, swarm.child(slot), Some(parent))?;
+            if let Some(message) = message {
+                planned.root.input = Some(Arc::new(crate::signature::Input {
+                    source: Source::Message(message.clone()),
+                    inherited: None,
+                }));
+            }
+            self.check_size(&planned.root)?;
+            fingerprint = fingerprint.rotate_left(7) ^ planned.root.plan.fingerprint;
+            planned_items.push(planned);
+        }
+        if let Some((key, creation)) = note {
+            if let Some(slot) = self.noted(key, creation, fingerprint).await? {
+                return Ok((slot..).take(items.len()).map(|slot| swarm.child(slot)).collect());
+            }
+            change.create(Record::new(key.clone(), note_plan(first, fingerprint, &record), Utc::now()), None);
+        }
+        added?;
+        let keys = planned_items.iter().map(|planned| planned.root.key.clone()).collect();
+        for planned in planned_items {
+            for record in planned.below.into_iter().chain([planned.root]) {
+                change.create(record, None);
+            }
+        }
+        let alarm = self.alarm(&record);
+        let wakes = record.is_live();
+        let record = change.update(&located.stored, record, 0, alarm);
+        if wakes {
+            change.promise_start(&record);
+        }
+        self.commit(change).await?;
+        Ok(keys)
+    }
+
+    /// The slot that an addition of this run got before, if it was made before.
+    async fn noted(&self, key: &SignatureKey, creation: &Creation, fingerprint: u64) -> Result<Option<u32>> {
+        let Some(stored) = self.store()?.load(std::slice::from_ref(key)).await?.records.pop().flatten() else {
+            return Ok(None);
+        };
+        match stored.record.plan.kind {
+            Kind::Note { slot } if stored.record.plan.fingerprint == fingerprint => Ok(Some(slot)),
+            _ => Err(creation.mismatch()),
+        }
+    }
+
+    /// Closes a swarm: what it has is all there will be.
+    pub(crate) async fn close_swarm(&self, key: &SignatureKey) -> Result<()> {
+        self.until_agreed(|| async {
+            let located = self.find(key).await?;
+            let mut record = Record::clone(&located.stored.record);
+            if !record.swarm_close()? {
+                return Ok(());
+            }
+            let mut change = Change::new(key.graph(), located.now);
+            let alarm = self.alarm(&record);
+            let wakes = record.is_live();
+            let record = change.update(&located.stored, record, 0, alarm);
+            if wakes {
+                change.promise_start(&record);
+            }
+            self.commit(change).await.map(drop)
+        })
+        .await
+    }
+}
+
+/// A signature that was replayed may not have been started yet, or with another message.
+fn same_message(stored: &Stored, root: &Record) -> Option<()> {
+    match (&stored.record.input, &root.input) {
+        (Some(before), Some(now)) => (before.source == now.source).then_some(()),
+        _ => Some(()),
+    }
+}
+
+fn note_plan(slot: u32, fingerprint: u64, swarm: &Record) -> Plan {
+    Plan {
+        kind: Kind::Note { slot },
+        name: None,
+        parent: None,
+        own: Arguments::none(),
+        callbacks: crate::signature::Callbacks::default(),
+        ttl: swarm.plan.ttl,
+        fingerprint,
+    }
+}

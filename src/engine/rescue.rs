@@ -1,0 +1,168 @@
+//! Looks at records whose alarm has rung: what a crash left undone is done here, what took too long is ended.
+
+use super::{Engine, Wake, change::Change, change::Promise};
+use crate::{
+    error::{Error, Result},
+    signature::{Control, Kind, Outcome, Record, SignatureKey, Status},
+    task::{FailureKind, TaskFailure, TaskStatus},
+};
+use chrono::Utc;
+
+/// How many records one round takes on.
+const BATCH: usize = 256;
+
+impl Engine {
+    /// One round over everything that is overdue.
+    pub(crate) async fn rescue(&self) -> Result<()> {
+        loop {
+            let overdue = self.store()?.overdue(BATCH, self.config().dispatch_grace).await?;
+            let full = overdue.len() == BATCH;
+            for key in overdue {
+                match self.until_agreed(|| self.rescue_one(&key)).await {
+                    Ok(()) | Err(Error::MissingSignature { .. }) => {}
+                    Err(error) => tracing::warn!(%error, %key, "a rescue failed; it is tried again"),
+                }
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn rescue_one(&self, key: &SignatureKey) -> Result<()> {
+        let Some(located) = self.locate(key).await? else { return Ok(()) };
+        let record = &located.stored.record;
+        let idle = record.state.touched.until(located.now);
+        let was_touched = record.state.touched != Default::default();
+        // What is paused is held on purpose, for as long as it takes.
+        let expired = was_touched && idle >= record.plan.ttl.active && !located.control.is_pause();
+        match &record.plan.kind {
+            Kind::Note { .. } => Ok(()),
+            Kind::Task { .. } if !record.is_live() => Ok(()),
+            Kind::Task { .. } if located.control == Control::Cancel && record.state.run.is_none() => {
+                self.end(key, Status::Cancelled, None, Utc::now()).await.map(drop)
+            }
+            Kind::Task { .. } if record.state.run.is_some() => self.rescue_run(located).await,
+            Kind::Task { .. } if expired => self.expire(record).await,
+            Kind::Task { .. } => self.rescue_waiting(located).await,
+            _ if record.state.status.is_ended() => self.rescue_ended(located).await,
+            _ if expired && record.state.counters.running == 0 && located.stored.inbox.is_empty() => {
+                self.expire(record).await
+            }
+            _ => {
+                let wake = Wake::sweeping(record);
+                self.wake_later(located, wake).await
+            }
+        }
+    }
+
+    /// A container gets a wake-up of its own, and its alarm starts anew.
+    async fn wake_later(&self, located: super::Located, wake: Wake) -> Result<()> {
+        let record = Record::clone(&located.stored.record);
+        let touched = record.state.touched;
+        let mut change = Change::new(record.key.graph(), located.now);
+        let alarm = self.alarm(&record);
+        let alive = record.state.counters.running > 0;
+        let touched = if alive || touched == Default::default() { located.now } else { touched };
+        change.update_untouched(&located.stored, record, alarm, touched);
+        change.promise(Promise::Wake(wake));
+        self.commit(change).await.map(drop)
+    }
+
+    /// The worker of a run has not renewed its claim: it is lost, and somebody else is to run the task.
+    async fn rescue_run(&self, located: super::Located) -> Result<()> {
+        let mut record = Record::clone(&located.stored.record);
+        let still_held = record.state.run.is_some_and(|run| located.now < run.lease_until);
+        let mut change = Change::new(record.key.graph(), located.now);
+        if still_held {
+            let alarm = self.alarm(&record);
+            change.update(&located.stored, record, 0, alarm);
+            return self.commit(change).await.map(drop);
+        }
+        record.state.run = None;
+        record.state.lost += 1;
+        tracing::warn!(key = %record.key, lost = record.state.lost, "the worker of a task was lost");
+        if located.control == Control::Cancel {
+            let ending = record.end(Status::Cancelled, None, Utc::now());
+            self.settle(&mut change, &located.stored, record, 0, ending).await?;
+        } else if record.state.lost > self.config().max_lost {
+            let failure = failure(&record, FailureKind::Lost, "its worker was lost too often");
+            let ending = record.end(Status::Failed, Some(Outcome::Failed(failure)), Utc::now());
+            self.settle(&mut change, &located.stored, record, 0, ending).await?;
+        } else {
+            // A new sending: whatever the lost worker or the engine still holds of the old one is stale.
+            record.state.parked = true;
+            if record.state.status == Status::Active {
+                record.state.status = Status::Pending;
+            }
+            let sends = located.control == Control::Go && record.unpark();
+            let alarm = self.alarm(&record);
+            let record = change.update(&located.stored, record, 0, alarm);
+            if sends {
+                change.promise(Promise::Task(record));
+            }
+        }
+        self.commit(change).await.map(drop)
+    }
+
+    /// A task was to be sent, or to be delivered again, and nobody has come for it.
+    async fn rescue_waiting(&self, located: super::Located) -> Result<()> {
+        let mut record = Record::clone(&located.stored.record);
+        let mut change = Change::new(record.key.graph(), located.now);
+        let touched = record.state.touched;
+        if record.state.parked {
+            let sends = located.control == Control::Go && record.unpark();
+            let alarm = self.alarm(&record);
+            let record = change.update_untouched(&located.stored, record, alarm, touched);
+            if sends {
+                change.promise(Promise::Task(record));
+            }
+            return self.commit(change).await.map(drop);
+        }
+        let id = record.key.dispatch_id(record.state.epoch);
+        let known = match self.workflow().result(&id).await {
+            Ok(result) => matches!(result.status, TaskStatus::Pending | TaskStatus::Running),
+            Err(_) => false,
+        };
+        // Known to the engine: it will come. The longer it waits, the less often is it asked about.
+        let idle = touched.until(located.now);
+        let again = self.config().dispatch_grace.max(idle / 2).min(record.plan.ttl.active);
+        if !known && record.state.native > 0 {
+            // The engine counts attempts of a sending from 1, so a sending that lost count is replaced.
+            record.state.epoch += 1;
+            record.state.native = 0;
+        }
+        let touched = if touched == Default::default() { located.now } else { touched };
+        let record = change.update_untouched(&located.stored, record, Some(again), touched);
+        if !known {
+            change.promise(Promise::Task(record));
+        }
+        self.commit(change).await.map(drop)
+    }
+
+    /// Something ran on below an ended container. It is swept once more, until nothing lives there.
+    async fn rescue_ended(&self, located: super::Located) -> Result<()> {
+        let record = Record::clone(&located.stored.record);
+        let key = record.key.clone();
+        let mut change = Change::new(key.graph(), located.now);
+        let alarm = self.alarm(&record);
+        change.update(&located.stored, record, 0, alarm);
+        self.commit(change).await?;
+        self.sweep(&key).await
+    }
+
+    async fn expire(&self, record: &Record) -> Result<()> {
+        let message = format!("nothing happened to it for {:?}, its TTL", record.plan.ttl.active);
+        let failure = failure(record, FailureKind::Expired, &message);
+        self.end(&record.key, Status::Failed, Some(Outcome::Failed(failure)), Utc::now()).await.map(drop)
+    }
+}
+
+fn failure(record: &Record, kind: FailureKind, message: &str) -> TaskFailure {
+    let mut failure = TaskFailure::new(kind, message);
+    failure.signature = Some(record.key.clone());
+    if let Kind::Task { task, .. } = &record.plan.kind {
+        failure = failure.of(task, record.state.attempts);
+    }
+    failure
+}

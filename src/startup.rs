@@ -1,0 +1,252 @@
+//! L5. The life of a worker: check what is registered, connect, run, drain.
+
+use crate::{
+    adapters::{Shutdown, WorkerOptions},
+    api::MageflowClient,
+    callbacks::TaskRunner,
+    context::AppState,
+    engine::Engine,
+    error::{Error, Result},
+    registry::Registry,
+    task::TaskDefinition,
+};
+use std::{collections::BTreeSet, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Run when a worker starts or has stopped.
+pub(crate) type Hook = Arc<dyn Fn(MageflowClient) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
+
+/// What all workers of one `Mageflow` share.
+#[derive(Clone)]
+pub(crate) struct WorkerParts {
+    pub(crate) engine: Engine,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) state: AppState,
+    pub(crate) on_startup: Vec<Hook>,
+    pub(crate) on_shutdown: Vec<Hook>,
+}
+
+/// The queue that tasks without one of their own are sent to.
+pub(crate) const DEFAULT_QUEUE: &str = "default";
+
+/// A worker before it is started.
+#[must_use = "a worker does nothing before `start` or `spawn`"]
+pub struct Worker {
+    parts: WorkerParts,
+    name: String,
+    queues: Vec<String>,
+    concurrency: usize,
+    grace: Duration,
+}
+
+impl Worker {
+    pub(crate) fn new(parts: WorkerParts, name: String) -> Self {
+        Self { parts, name, queues: Vec::new(), concurrency: 100, grace: Duration::from_secs(30) }
+    }
+
+    /// The queues it serves. Defaults to `default` and every queue that a registered task names.
+    pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
+        self.queues = queues.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How many tasks it runs at once. Defaults to 100. The library's own tasks have slots besides.
+    pub fn concurrency(mut self, slots: usize) -> Self {
+        self.concurrency = slots;
+        self
+    }
+
+    /// How long it waits for what runs when it is told to stop. Defaults to 30 s. Then it cancels and gives back the rest.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Runs until SIGTERM or SIGINT: the first one drains, a second one gives back what runs at once.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`], [`Error::Unsupported`] for a task option that the engine lacks, [`Error::Engine`] if
+    /// the engine cannot be reached at the start, or what a start-up hook reports.
+    ///
+    /// # Cancel safety
+    /// Dropped early, it stops at once; what ran is given back.
+    pub async fn start(self) -> Result<()> {
+        let mut worker = self.spawn().await?;
+        let shutdown = worker.shutdown.clone();
+        let signals = async {
+            stop_signal().await?;
+            tracing::info!("draining; a second signal stops at once");
+            shutdown.drain.cancel();
+            stop_signal().await?;
+            shutdown.now.cancel();
+            Ok::<_, Error>(())
+        };
+        tokio::select! {
+            ended = worker.ended() => ended,
+            failed = async { match signals.await { Err(error) => error, Ok(()) => std::future::pending().await } } => Err(failed),
+        }
+    }
+
+    /// Starts it in the background and resolves once it fetches tasks. Signals are left to the caller.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    ///
+    /// # Cancel safety
+    /// Dropped early, the worker stops again.
+    pub async fn spawn(self) -> Result<WorkerHandle> {
+        let options = self.options()?;
+        let (shutdown, ready) = (options.shutdown.clone(), CancellationToken::new());
+        let Self { parts, name, concurrency, .. } = self;
+        for task in parts.registry.iter() {
+            match task.definition.options.durable {
+                true => parts.engine.adapter().durable_task(&task.definition)?,
+                false => parts.engine.adapter().task(&task.definition)?,
+            };
+        }
+        parts.engine.adapter().ping().await?;
+        let client = MageflowClient::new(parts.engine.clone(), parts.registry.clone());
+        for hook in &parts.on_startup {
+            hook(client.clone()).await?;
+        }
+        tracing::info!(
+            worker = %name, engine = parts.engine.adapter().name(), queues = %options.queues.join(","), concurrency,
+            tasks = options.tasks.len(), "worker starts"
+        );
+        let adapter = parts.engine.adapter().worker(options)?;
+        let runner = TaskRunner::new(parts.engine.clone(), parts.registry.clone(), parts.state.clone());
+        let is_ready = ready.clone();
+        let task = tokio::spawn(async move {
+            let supervised = CancellationToken::new();
+            let _stop = supervised.clone().drop_guard();
+            let engine = parts.engine.clone();
+            let supervisor = tokio::spawn(async move { engine.supervise(supervised).await });
+            let ended = adapter.start(Arc::new(runner), is_ready).await;
+            parts.engine.settled().await;
+            supervisor.abort();
+            for hook in &parts.on_shutdown {
+                hook(client.clone()).await?;
+            }
+            tracing::info!(worker = %name, "worker stopped");
+            ended
+        });
+        let mut handle = WorkerHandle { shutdown, task: Some(task) };
+        tokio::select! {
+            () = ready.cancelled() => Ok(handle),
+            ended = handle.ended() => match ended {
+                Ok(()) => Err(Error::ShuttingDown),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    fn options(&self) -> Result<WorkerOptions> {
+        let invalid = |reason: &str| Err(Error::InvalidConfig { reason: reason.into() });
+        if self.concurrency == 0 {
+            return invalid("a worker needs a concurrency of at least 1");
+        }
+        let tasks: Arc<[Arc<TaskDefinition>]> = self.parts.registry.iter().map(|task| task.definition.clone()).collect();
+        let framework_queue = self.parts.engine.config().framework_queue.clone();
+        let queues = match self.queues.is_empty() {
+            false => self.queues.clone(),
+            true => {
+                let named = tasks.iter().filter_map(|task| task.options.queue.clone());
+                let all: BTreeSet<_> = named.chain([DEFAULT_QUEUE.to_owned()]).collect();
+                all.into_iter().filter(|queue| *queue != framework_queue).collect()
+            }
+        };
+        if queues.contains(&framework_queue) {
+            return invalid("the queue of the library's own tasks is served by every worker and cannot be asked for");
+        }
+        Ok(WorkerOptions::new(
+            self.name.clone(),
+            queues,
+            framework_queue,
+            self.concurrency,
+            self.grace,
+            tasks,
+            Shutdown::default(),
+        ))
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("name", &self.name).field("queues", &self.queues).finish_non_exhaustive()
+    }
+}
+
+async fn stop_signal() -> Result<()> {
+    let failed = |source: std::io::Error| Error::InvalidConfig { reason: format!("cannot listen to signals: {source}") };
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut term, mut int) =
+            (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        Ok(())
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await.map_err(failed)
+}
+
+/// A worker that runs in the background. Dropped, it drains.
+#[derive(Debug)]
+#[must_use = "the worker drains when its handle is dropped"]
+pub struct WorkerHandle {
+    shutdown: Shutdown,
+    task: Option<JoinHandle<Result<()>>>,
+}
+
+impl WorkerHandle {
+    /// Fetches nothing more, waits for what runs, and resolves when the worker has stopped.
+    ///
+    /// # Errors
+    /// What ended the worker, if it was not this.
+    ///
+    /// # Cancel safety
+    /// Dropped early, the worker goes on draining.
+    pub async fn shutdown(mut self) -> Result<()> {
+        self.shutdown.drain.cancel();
+        self.ended().await
+    }
+
+    /// Gives back what runs at once, and resolves when the worker has stopped.
+    ///
+    /// # Errors
+    /// What ended the worker, if it was not this.
+    ///
+    /// # Cancel safety
+    /// Dropped early, the worker goes on stopping.
+    pub async fn shutdown_now(mut self) -> Result<()> {
+        self.shutdown.drain.cancel();
+        self.shutdown.now.cancel();
+        self.ended().await
+    }
+
+    /// Resolves when the worker has stopped.
+    ///
+    /// # Errors
+    /// What ended it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn ended(&mut self) -> Result<()> {
+        let Some(task) = &mut self.task else { return Ok(()) };
+        let ended = task.await;
+        self.task = None;
+        ended.unwrap_or_else(|error| {
+            Err(Error::Engine { engine: "worker", operation: "run", source: Box::new(error), retryable: false })
+        })
+    }
+}
+
+impl Drop for WorkerHandle {
+    fn drop(&mut self) {
+        self.shutdown.drain.cancel();
+    }
+}
