@@ -1,5 +1,8 @@
 //! The sources keep to the layer table of `ARCHITECTURE.md`, and engines are named only where they may be.
 
+// Clippy takes only functions marked as tests for tests.
+#![allow(clippy::expect_used)]
+
 mod rules;
 mod source;
 

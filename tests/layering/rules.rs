@@ -74,7 +74,7 @@ impl<'a> Crate<'a> {
     }
 
     /// The path from the crate root, if it leads into this crate.
-    fn from_root(&self, reference: &Reference) -> Option<Vec<String>> {
+    fn rooted(&self, reference: &Reference) -> Option<Vec<String>> {
         let (first, mut rest) = reference.path.split_first()?;
         let mut module = match &**first {
             "crate" | "mageflow" => Vec::new(),
@@ -102,7 +102,7 @@ impl<'a> Crate<'a> {
     fn exported(&self, name: &str) -> Vec<&'a str> {
         let exports = self.facts.get("src/lib.rs").into_iter().flat_map(|facts| &facts.references);
         let named = exports.filter(|export| export.within.is_empty() && export.name == name);
-        named.filter_map(|export| self.nearest(&self.from_root(export)?)).collect()
+        named.filter_map(|export| self.nearest(&self.rooted(export)?)).collect()
     }
 
     /// The files that a path from the root leads to: more than one where a glob re-export hides which.
@@ -110,9 +110,12 @@ impl<'a> Crate<'a> {
         if let Some(file) = self.nearest(path) {
             return vec![file];
         }
-        let mut found = path.first().map(|name| self.exported(name)).unwrap_or_default();
+        let mut found = path.first().filter(|name| *name != "*").map(|name| self.exported(name)).unwrap_or_default();
         // Globs bring items only: `crate::prelude::Name` is not one of them.
-        let is_item = path.len() == 1 || path.first().is_some_and(|name| name.starts_with(char::is_uppercase));
+        let is_item = match path {
+            [name] => name != "*",
+            _ => path.first().is_some_and(|name| name.starts_with(char::is_uppercase)),
+        };
         if found.is_empty() && is_item {
             found = self.exported("*");
         }
@@ -128,7 +131,7 @@ impl<'a> Crate<'a> {
                 continue;
             };
             for reference in &facts.references {
-                let Some(path) = self.from_root(reference) else { continue };
+                let Some(path) = self.rooted(reference) else { continue };
                 for target in self.targets(&path) {
                     // A target without a row is reported as a file.
                     let Some((other, other_part)) = place(self.table, target) else { continue };
