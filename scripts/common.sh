@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# What the scripts share. Sourced; expects `set -euo pipefail`.
+
+# A failure inside $(…) ends the script too.
+shopt -s inherit_errexit
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# Names that parts may have, in the order in which they run. A part exists once it has a file in scripts/parts.
+PART_NAMES=(core store taskiq hatchet celery temporal worker)
+
+say() { printf '%s\n' "$*" >&2; }
+
+# die STATUS MESSAGE…
+die() {
+    local status=$1
+    shift
+    say "$*"
+    exit "$status"
+}
+
+# need COMMAND=PACKAGE… installs Debian packages whose command is missing, and says so. Does nothing where all are there.
+need() {
+    local pair packages=() as_root=(command env)
+    for pair in "$@"; do
+        command -v "${pair%%=*}" >/dev/null 2>&1 || packages+=("${pair#*=}")
+    done
+    [ ${#packages[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null 2>&1 || die 1 "missing, and there is no apt-get to install it: ${packages[*]}"
+    if [ "$(id -u)" -ne 0 ]; then as_root=(sudo env); fi
+    say "installing Debian packages: ${packages[*]}"
+    # RUNLEVEL=1 keeps a package from starting its service: the tests start private ones.
+    "${as_root[@]}" apt-get update -qq >&2
+    "${as_root[@]}" DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+        apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${packages[@]}" >&2
+}
+
+# The one thing that a Rust toolchain does not bring.
+need_linker() { need cc=gcc cc=libc6-dev; }
+
+# targets test|bench|example: the names of such targets, one a line. Cargo prints this list when a name is left out, which
+# spares us a JSON parser. Root package only for examples.
+targets() {
+    local command answer
+    case $1 in
+        example) command=(run) ;;
+        bench) command=(bench --workspace) ;;
+        *) command=(test --workspace) ;;
+    esac
+    answer=$(cd "$ROOT" && cargo "${command[@]}" "--$1" 2>&1) || true
+    case $answer in
+        *"No $1"*"available"*) ;;
+        *"Available $1"*) sed -n 's/^    \([A-Za-z0-9_-]*\)$/\1/p' <<<"$answer" ;;
+        *) die 1 "cannot list the $1 targets: $answer" ;;
+    esac
+}
+
+# part_of TARGET: the part that runs a test target or an example. `taskiq` and `taskiq_…` belong to taskiq once that part
+# exists, so that core needs no server; everything else is core's, so that nothing is run by nobody.
+part_of() {
+    local name
+    for name in "${PART_NAMES[@]}"; do
+        if [[ $1 == "$name" || $1 == "$name"_* ]] && [ -e "$ROOT/scripts/parts/$name" ]; then
+            printf '%s\n' "$name"
+            return
+        fi
+    done
+    printf 'core\n'
+}
+
+# targets_of PART test|example: the part's own targets, one a line.
+targets_of() {
+    local all target
+    all=$(targets "$2")
+    for target in $all; do
+        if [ "$(part_of "$target")" = "$1" ]; then printf '%s\n' "$target"; fi
+    done
+}
+
+# seconds_since START: whole seconds since a value of SECONDS.
+seconds_since() { printf '%d s' "$((SECONDS - $1))"; }
