@@ -6,7 +6,7 @@ use super::{
     graph::{Graph, IdHasher, Slot, Watch, Watches},
 };
 use crate::{
-    signature::{Record, SignatureKey},
+    signature::{Event, Record, SignatureKey},
     store::{Commit, Stored, Write},
 };
 use std::{
@@ -48,12 +48,15 @@ pub(super) struct Waiting {
     pub(super) expires: Moment,
 }
 
+/// The alarms of records, the first to ring first.
+type Alarms = BTreeSet<(Moment, SignatureKey)>;
+
 /// Some of a store's graphs.
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     graphs: HashMap<u128, Graph, BuildHasherDefault<IdHasher>>,
-    /// Every record with an alarm, the first to ring first.
-    alarms: BTreeSet<(Moment, SignatureKey)>,
+    /// Of every record that has one.
+    alarms: Alarms,
     /// Every graph with an end, the first to go first.
     ends: BTreeSet<(Moment, u128)>,
     /// The version of the last commit. It goes on when graphs are removed, so a version never means two things.
@@ -159,17 +162,14 @@ impl Shard {
         left: &mut Leftovers,
     ) -> bool {
         let id = key.graph().as_u128();
-        match self.graphs.get_mut(&id) {
-            Some(graph) if graph.expires <= now => {
-                self.remove(id, left);
-                false
-            }
-            Some(graph) if graph.get(key).is_some_and(|slot| slot.alarm == *due) => {
-                set_alarm(graph, &mut self.alarms, key, until);
-                true
-            }
-            _ => false,
+        let Some(graph) = self.graphs.get_mut(&id) else { return false };
+        if graph.expires <= now {
+            self.remove(id, left);
+            return false;
         }
+        let Some(slot) = graph.get_mut(key).filter(|slot| slot.alarm == *due) else { return false };
+        graph.alarms += set_alarm(slot, &mut self.alarms, until);
+        true
     }
 
     /// Up to `limit` keys after `after`, in the order of the keys.
@@ -225,7 +225,7 @@ fn is_as_expected(graph: Option<&Graph>, write: &Write) -> bool {
 /// Writes of one commit on their way into a graph.
 struct Change<'a> {
     graph: &'a mut Graph,
-    alarms: &'a mut BTreeSet<(Moment, SignatureKey)>,
+    alarms: &'a mut Alarms,
     now: Moment,
     version: u64,
     left: &'a mut Leftovers,
@@ -247,67 +247,68 @@ impl Change<'_> {
         match write {
             Write::Create { record, alarm } => self.create(record, *alarm),
             Write::Update { record, drained, alarm, .. } => self.update(record, *drained, *alarm),
-            Write::Append { key, event, alarm } => {
-                let due = self.now.after(*alarm);
-                let Some(slot) = self.graph.get_mut(key) else { return false };
-                let first = slot.tell(*event, due);
-                let due = due.min(slot.alarm);
-                self.set_alarm(key, due);
-                return first;
-            }
+            Write::Append { key, event, alarm } => return self.append(key, *event, *alarm),
             Write::Check { .. } => {}
-            Write::Delete { key } => {
-                self.set_alarm(key, Moment::NEVER);
-                self.left.slots.extend(self.graph.take(key));
-                self.left.watches.extend(self.graph.unwatch(key));
-            }
+            Write::Delete { key } => self.delete(key),
         }
         false
     }
 
     fn create(&mut self, record: &Arc<Record>, alarm: Option<Duration>) {
-        self.set_alarm(&record.key, Moment::NEVER);
-        let before = self.graph.insert(Slot::new(Arc::clone(record), self.version));
-        self.left.slots.extend(before);
-        self.set_alarm(&record.key, self.moment(alarm));
+        let mut slot = Slot::new(Arc::clone(record), self.version);
+        self.graph.alarms += set_alarm(&mut slot, self.alarms, self.moment(alarm));
+        // There is one before only if a commit creates a key twice.
+        if let Some(mut before) = self.graph.insert(slot) {
+            self.graph.alarms += set_alarm(&mut before, self.alarms, Moment::NEVER);
+            self.left.slots.push(before);
+        }
     }
 
     fn update(&mut self, record: &mut Arc<Record>, drained: usize, alarm: Option<Duration>) {
         let asked = self.moment(alarm);
-        let key = record.key.clone();
-        let Some(slot) = self.graph.get_mut(&key) else { return };
+        let Some(slot) = self.graph.get_mut(&record.key) else { return };
         std::mem::swap(&mut slot.record, record);
         slot.version = self.version;
         // Somebody still has to take in what remains.
         let due = slot.drain(drained).min(asked);
-        self.set_alarm(&key, due);
-        self.left.watches.extend(self.graph.unwatch(&key));
+        self.graph.alarms += set_alarm(slot, self.alarms, due);
+        self.left.watches.extend(self.graph.unwatch(&record.key));
+    }
+
+    fn append(&mut self, key: &SignatureKey, event: Event, alarm: Duration) -> bool {
+        let due = self.now.after(alarm);
+        let Some(slot) = self.graph.get_mut(key) else { return false };
+        let first = slot.tell(event, due);
+        let due = due.min(slot.alarm);
+        self.graph.alarms += set_alarm(slot, self.alarms, due);
+        first
+    }
+
+    fn delete(&mut self, key: &SignatureKey) {
+        let Some(mut slot) = self.graph.take(key) else { return };
+        self.graph.alarms += set_alarm(&mut slot, self.alarms, Moment::NEVER);
+        self.left.slots.push(slot);
+        self.left.watches.extend(self.graph.unwatch(key));
     }
 
     fn moment(&self, alarm: Option<Duration>) -> Moment {
         alarm.map_or(Moment::NEVER, |alarm| self.now.after(alarm))
     }
-
-    fn set_alarm(&mut self, key: &SignatureKey, to: Moment) {
-        set_alarm(self.graph, self.alarms, key, to);
-    }
 }
 
-/// Moves the alarm of a record, in its graph and in the index.
-fn set_alarm(graph: &mut Graph, alarms: &mut BTreeSet<(Moment, SignatureKey)>, key: &SignatureKey, to: Moment) {
-    let Some(slot) = graph.get_mut(key) else { return };
+/// Moves the alarm of a record, in its slot and in the index; gives by how much the number of alarms changes.
+fn set_alarm(slot: &mut Slot, alarms: &mut Alarms, to: Moment) -> i64 {
     let from = std::mem::replace(&mut slot.alarm, to);
     if from == to {
-        return;
+        return 0;
     }
-    if from != Moment::NEVER {
-        graph.alarms -= 1;
-        alarms.remove(&(from, key.clone()));
-    }
+    let mut entry = (from, slot.record.key.clone());
+    let was_there = from != Moment::NEVER && alarms.remove(&entry);
     if to != Moment::NEVER {
-        graph.alarms += 1;
-        alarms.insert((to, key.clone()));
+        entry.0 = to;
+        alarms.insert(entry);
     }
+    i64::from(to != Moment::NEVER) - i64::from(was_there)
 }
 
 /// Moves the end of a graph, in the graph and in the index.
@@ -326,3 +327,6 @@ fn set_end(id: u128, graph: &mut Graph, ends: &mut BTreeSet<(Moment, u128)>, to:
         ends.insert((to, id));
     }
 }
+
+#[cfg(test)]
+mod tests;
