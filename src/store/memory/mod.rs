@@ -149,10 +149,11 @@ impl SignatureStore for MemoryStore {
         let now = self.now();
         // Later than now even for a claim of no time, or this would find them again and again.
         let until = now.after(claim).max(now.next());
-        let mut left = Leftovers::default();
         let mut claimed = Vec::new();
-        // Others may claim what was found before it is claimed here; then there may be more.
+        // Others may claim what was found before it is claimed here, and it may belong to an expired graph; then there
+        // may be more.
         while claimed.len() < limit {
+            let mut left = Leftovers::default();
             let mut due = Vec::new();
             for shard in &self.inner.shards {
                 let mut shard = lock(shard);
