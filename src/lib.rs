@@ -12,6 +12,8 @@ mod registry;
 pub mod signature;
 pub mod store;
 pub mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::{Error, Result};
 pub use task::*;

@@ -1,6 +1,6 @@
 //! L1, port. Where signatures are kept. Its contract; [`memory`] implements it for one process.
 
-//MEM pub mod memory;
+pub mod memory;
 
 use crate::{
     error::Result,
@@ -51,7 +51,9 @@ pub enum Write {
         outcome_changed: bool,
         /// How many events, from the oldest, it has taken in.
         drained: usize,
-        /// When the rescuer is to look at it, from now; `None`: never. Not earlier than asked if events remain.
+        /// When the rescuer is to look at it, from now; `None`: never. If events remain that it has not taken in, the
+        /// alarms that they were appended with still hold: the earliest of those and this one is the record's alarm
+        /// then, because somebody still has to take them in.
         alarm: Option<Duration>,
     },
     /// Something a child tells. Never a conflict; nothing happens if the record is gone.
