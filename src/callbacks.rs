@@ -46,7 +46,8 @@ enum Judged {
 enum Ran {
     Ended(Result<Json, TaskError>),
     TimedOut,
-    Stopped(StopReason, Option<Result<Json, TaskError>>),
+    /// It was asked to end, and ended within the grace period or was dropped.
+    Stopped(Option<Result<Json, TaskError>>),
 }
 
 impl TaskRunner {
@@ -122,13 +123,13 @@ impl TaskRunner {
             Err(panic) => return Ran::Ended(Err(panicked(&*panic))),
         };
         let mut future = pin!(Caught(future));
-        let reason = tokio::select! {
+        tokio::select! {
             biased;
             ended = &mut future => return Ran::Ended(ended),
             () = context.deadline().passed(), if limited => return Ran::TimedOut,
-            reason = stop.fired() => reason,
-        };
-        Ran::Stopped(reason, tokio::time::timeout(self.engine.config().cancel_grace, future).await.ok())
+            _ = stop.fired() => {}
+        }
+        Ran::Stopped(tokio::time::timeout(self.engine.config().cancel_grace, future).await.ok())
     }
 
     fn judge(
@@ -141,11 +142,11 @@ impl TaskRunner {
     ) -> Judged {
         let error = match ran {
             _ if stop.reason() == Some(StopReason::Cancel) => return Judged::Cancelled,
-            Ran::Ended(Ok(json)) | Ran::Stopped(_, Some(Ok(json))) => match self.too_large(&json) {
+            Ran::Ended(Ok(json)) | Ran::Stopped(Some(Ok(json))) => match self.too_large(&json) {
                 None => return Judged::Done(json),
                 Some(failure) => failure.into(),
             },
-            Ran::Stopped(..) => return Judged::GivenBack,
+            Ran::Stopped(_) => return Judged::GivenBack,
             Ran::Ended(Err(error)) => error,
             Ran::TimedOut => {
                 let limit = options.timeout.unwrap_or_default();

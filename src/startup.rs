@@ -146,7 +146,8 @@ impl Worker {
         if self.concurrency == 0 {
             return invalid("a worker needs a concurrency of at least 1");
         }
-        let tasks: Arc<[Arc<TaskDefinition>]> = self.parts.registry.iter().map(|task| task.definition.clone()).collect();
+        let tasks: Arc<[Arc<TaskDefinition>]> =
+            self.parts.registry.iter().map(|task| task.definition.clone()).collect();
         let framework_queue = self.parts.engine.config().framework_queue.clone();
         let queues = match self.queues.is_empty() {
             false => self.queues.clone(),
@@ -178,7 +179,8 @@ impl fmt::Debug for Worker {
 }
 
 async fn stop_signal() -> Result<()> {
-    let failed = |source: std::io::Error| Error::InvalidConfig { reason: format!("cannot listen to signals: {source}") };
+    let failed =
+        |source: std::io::Error| Error::InvalidConfig { reason: format!("cannot listen to signals: {source}") };
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

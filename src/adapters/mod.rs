@@ -3,7 +3,7 @@
 //! An adapter carries bytes, delivers, acknowledges, delays and tells facts. It never decides on retries, never touches
 //! the signature store, never knows what a chain is, never installs signal handlers and never logs inputs.
 
-//EMB pub mod embedded;
+pub mod embedded;
 
 use crate::{
     error::Result,

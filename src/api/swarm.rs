@@ -3,10 +3,9 @@ use crate::{
     error::Result,
     registry::Takes,
     signature::{SwarmLimits, SwarmTemplate, Template, TemplateKind},
-    task::{Arguments, CallShape, IntoArguments},
+    task::{Arguments, IntoArguments},
 };
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
 
 /// A swarm before it is stored: items that run side by side, at most so many at once.
 ///
@@ -122,9 +121,5 @@ impl<In: ?Sized, Out> Swarm<In, Out> {
         Out: DeserializeOwned,
     {
         self.closed().0.run(message).await
-    }
-
-    pub(super) fn shape(&self) -> &Arc<CallShape> {
-        self.0.shape()
     }
 }

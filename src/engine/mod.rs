@@ -17,7 +17,7 @@ mod run;
 
 pub use lifecycle::OnLocked;
 pub use lock::LockGuard;
-pub use read::{ItemResult, SignatureResult};
+pub use read::{ItemResult, Progress, SignatureResult};
 
 pub(crate) use advance::Wake;
 pub(crate) use create::Creation;
@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 
 /// The machinery that all handles, contexts and workers of one [`Mageflow`](crate::Mageflow) share. Cheap to clone.
 #[derive(Clone)]
-pub struct Engine(Arc<Shared>);
+pub(crate) struct Engine(Arc<Shared>);
 
 struct Shared {
     adapter: Arc<dyn TaskManagerAdapter>,

@@ -121,7 +121,7 @@ impl SignatureStore for MemoryStore {
         let mut left = Leftovers::default();
         let written = self.shard(commit.graph).commit(now, &mut commit, &mut left);
         let written = written.map_err(|key| Error::Conflict { key })?;
-        Ok(Committed { now: now.store_time(), versions: written.versions, first: written.first })
+        Ok(Committed { now: now.store_time(), versions: written.versions, waiting: written.waiting })
     }
 
     async fn changed(&self, key: &SignatureKey, version: u64) -> Result<()> {

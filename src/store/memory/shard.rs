@@ -36,7 +36,7 @@ pub(super) struct Leftovers {
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) versions: Vec<u64>,
-    pub(super) first: Vec<bool>,
+    pub(super) waiting: Vec<bool>,
 }
 
 /// Somebody who waits for a change.
@@ -100,7 +100,7 @@ impl Shard {
             // Nothing but appends and deletions, and nothing to apply them to.
             None => {
                 let count = commit.writes.len();
-                return Ok(Written { versions: vec![0; count], first: vec![false; count] });
+                return Ok(Written { versions: vec![0; count], waiting: vec![false; count] });
             }
         };
         self.version += 1;
@@ -233,20 +233,20 @@ struct Change<'a> {
 
 impl Change<'_> {
     fn apply(&mut self, writes: &mut [Write]) -> Written {
-        let mut first = Vec::with_capacity(writes.len());
+        let mut waiting = Vec::with_capacity(writes.len());
         for write in writes.iter_mut() {
-            first.push(self.write(write));
+            waiting.push(self.write(write));
         }
         // Afterwards, because a later write may concern the same record.
         let version = |write: &Write| self.graph.get(write.key()).map_or(0, |slot| slot.version);
-        Written { versions: writes.iter().map(version).collect(), first }
+        Written { versions: writes.iter().map(version).collect(), waiting }
     }
 
-    /// Whether it was an append to an empty inbox.
+    /// Whether the inbox now holds events that nobody was told to take in.
     fn write(&mut self, write: &mut Write) -> bool {
         match write {
             Write::Create { record, alarm } => self.create(record, *alarm),
-            Write::Update { record, drained, alarm, .. } => self.update(record, *drained, *alarm),
+            Write::Update { record, drained, alarm, .. } => return self.update(record, *drained, *alarm),
             Write::Append { key, event, alarm } => return self.append(key, *event, *alarm),
             Write::Check { .. } => {}
             Write::Delete { key } => self.delete(key),
@@ -264,15 +264,16 @@ impl Change<'_> {
         }
     }
 
-    fn update(&mut self, record: &mut Arc<Record>, drained: usize, alarm: Option<Duration>) {
+    fn update(&mut self, record: &mut Arc<Record>, drained: usize, alarm: Option<Duration>) -> bool {
         let asked = self.moment(alarm);
-        let Some(slot) = self.graph.get_mut(&record.key) else { return };
+        let Some(slot) = self.graph.get_mut(&record.key) else { return false };
         std::mem::swap(&mut slot.record, record);
         slot.version = self.version;
         // Somebody still has to take in what remains.
-        let due = slot.drain(drained).min(asked);
-        self.graph.alarms += set_alarm(slot, self.alarms, due);
+        let left = slot.drain(drained);
+        self.graph.alarms += set_alarm(slot, self.alarms, left.min(asked));
         self.left.watches.extend(self.graph.unwatch(&record.key));
+        left != Moment::NEVER
     }
 
     fn append(&mut self, key: &SignatureKey, event: Event, alarm: Duration) -> bool {

@@ -115,13 +115,13 @@ pub async fn writes_apply_in_order(store: Store) {
     let written = write(&store, writes).await.unwrap();
     let stored = get(&store, &root).await.unwrap();
     assert_eq!(stored.inbox, [event(2), event(3)]);
-    assert_eq!(written.first, [false, false, true, false]);
+    assert_eq!(written.waiting, [false, false, true, false]);
     assert_eq!(written.versions, [stored.version; 4]);
     let writes = vec![append(&root, 4), update_with(record(&root), stored.version, 2, None), append(&root, 5)];
     let written = write(&store, writes).await.unwrap();
     let stored = get(&store, &root).await.unwrap();
     assert_eq!(stored.inbox, [event(4), event(5)]);
-    assert_eq!(written.first, [false; 3]);
+    assert_eq!(written.waiting, [false; 3]);
     assert_eq!(written.versions, [stored.version; 3]);
 }
 

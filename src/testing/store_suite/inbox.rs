@@ -30,9 +30,10 @@ pub async fn only_what_was_seen_is_drained(store: Store) {
     let seen = get(&store, &root).await.unwrap();
     write(&store, vec![append(&root, 4)]).await.unwrap();
     let drained = update_with(record(&root), seen.version, seen.inbox.len(), None);
-    let version = write(&store, vec![drained]).await.unwrap().versions[0];
+    let written = write(&store, vec![drained]).await.unwrap();
+    assert_eq!(written.waiting, [true], "it was not told that something was left");
     assert_eq!(get(&store, &root).await.unwrap().inbox, [event(4)]);
-    write(&store, vec![update(record(&root), version)]).await.unwrap();
+    write(&store, vec![update(record(&root), written.versions[0])]).await.unwrap();
     assert_eq!(get(&store, &root).await.unwrap().inbox, [event(4)], "an update that drains nothing took something");
 }
 
@@ -45,19 +46,19 @@ pub async fn appending_changes_no_version(store: Store) {
     assert_eq!(get(&store, &root).await.unwrap().version, version);
     let version = write(&store, vec![update(numbered(&root, 1), version)]).await.unwrap().versions[0];
     let appended = write(&store, vec![append(&root, 2)]).await.unwrap();
-    assert_eq!((&appended.versions[..], &appended.first[..]), (&[version][..], &[false][..]));
+    assert_eq!((&appended.versions[..], &appended.waiting[..]), (&[version][..], &[false][..]));
 }
 
 /// Whoever tells something to a record that is gone is not told off, and nothing comes to be.
 pub async fn appending_to_nothing_does_nothing(store: Store) {
     let root = new_root();
     let appended = write(&store, vec![append(&root, 1)]).await.unwrap();
-    assert_eq!((&appended.versions[..], &appended.first[..]), (&[0][..], &[false][..]));
+    assert_eq!((&appended.versions[..], &appended.waiting[..]), (&[0][..], &[false][..]));
     assert!(!exists(&store, &root).await);
     created(&store, record(&root)).await;
     assert!(get(&store, &root).await.unwrap().inbox.is_empty(), "an event was waiting for its record");
     let mixed = write(&store, vec![append(&root.child(9), 1), append(&root, 2)]).await.unwrap();
-    assert_eq!((mixed.versions[0], &mixed.first[..]), (0, &[false, true][..]));
+    assert_eq!((mixed.versions[0], &mixed.waiting[..]), (0, &[false, true][..]));
 }
 
 /// Takes in what there is until `total` events were taken in by all drainers together.
@@ -116,7 +117,7 @@ pub async fn one_append_is_the_first(store: Store) {
         let mut appends = JoinSet::new();
         for slot in 0..16 {
             let (store, root) = (store.clone(), root.clone());
-            appends.spawn(async move { write(&store, vec![append(&root, slot)]).await.unwrap().first[0] });
+            appends.spawn(async move { write(&store, vec![append(&root, slot)]).await.unwrap().waiting[0] });
         }
         let firsts = in_time("all appends", appends.join_all()).await;
         assert_eq!(firsts.iter().filter(|first| **first).count(), 1, "round {round}");

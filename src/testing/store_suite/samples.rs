@@ -190,7 +190,7 @@ pub(super) fn full_records(graph: GraphId) -> Vec<Record> {
 fn full_plan(kind: Kind, root: &SignatureKey) -> Plan {
     Plan {
         name: Some("naïve \"name\"\n".into()),
-        parent: Some(Parent { key: root.clone(), slot: 5 }),
+        parent: Some(Parent { key: root.clone(), slot: 5, in_swarm: true }),
         own: Arguments::none().arg(&1).arg("zwei").kwarg("drei", &json!({"ünicode": [null, 1.5]})),
         callbacks: Callbacks { on_success: true, on_error: true, on_complete: true },
         ttl: Ttl { active: ms(1), done: Duration::new(u64::from(u32::MAX), 999_999_999) },
@@ -201,6 +201,7 @@ fn full_plan(kind: Kind, root: &SignatureKey) -> Plan {
 
 fn full_state(status: Status, at: DateTime<Utc>) -> State {
     State {
+        touched: StoreTime(11),
         status,
         started: true,
         parked: true,

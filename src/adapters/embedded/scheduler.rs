@@ -1,0 +1,500 @@
+//! L2, embedded engine. All that waits and all who fetch, under one lock: queues, timers, and the pools of slots.
+
+use super::{
+    config::EmbeddedConfig,
+    queue::{Limits, Message, Queue, RoomWaiter, Wakes},
+    results::Retention,
+    run::{Again, DEFAULT_QUEUE, Run},
+    timers::{Due, Timer, Timers, later},
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::{sync::Notify, time::Instant};
+
+/// How many timers are carried out under one hold of the lock.
+const DUE_AT_ONCE: usize = 256;
+
+/// How a submitted run gets into its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entrance {
+    /// If there is room.
+    Room,
+    /// In any case.
+    Over,
+    /// Its room was counted in before.
+    Reserved,
+    /// Later, and then in any case.
+    At(Instant),
+}
+
+/// The queue has no room.
+#[derive(Debug)]
+pub(super) struct Full;
+
+/// What a slot is told when it asks for work.
+#[derive(Debug)]
+pub(super) enum Next {
+    Take(Message),
+    /// There is none. The slot's bell rings when there is.
+    Idle,
+    /// Its worker fetches no more.
+    Closed,
+}
+
+/// A slot's place in its pool.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seat {
+    pub(super) pool: u32,
+    /// Tells this pool from one that gets its number later.
+    pub(super) opening: u64,
+    pub(super) slot: u32,
+}
+
+/// A delivery that needs nothing more from the scheduler but to be noted.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) message: Message,
+    /// For how long its result is kept from when, if it has one.
+    pub(super) keep: Option<(Duration, Instant)>,
+}
+
+/// Slots of one worker that serve the same queues.
+#[derive(Debug)]
+struct Pool {
+    opening: u64,
+    queues: Vec<u32>,
+    /// Queues of which it takes the expired messages alone.
+    helped: Vec<u32>,
+    /// The queue that is asked first next time.
+    turn: usize,
+    bells: Vec<Arc<Notify>>,
+    idle: Vec<u32>,
+    /// How many were woken and have not asked yet. One at a time is woken, and wakes the next one if there is more to
+    /// do: else each of many submissions would wake a slot whose work an awake one has done by then.
+    waking: u32,
+}
+
+/// All that waits and all who fetch.
+#[derive(Debug)]
+pub(super) struct Scheduler {
+    max_queued: usize,
+    queues: Vec<Queue>,
+    names: HashMap<Arc<str>, u32>,
+    pools: Vec<Option<Pool>>,
+    openings: u64,
+    limits: Limits,
+    timers: Timers,
+    retention: Retention,
+    ticket: u64,
+}
+
+impl Scheduler {
+    pub(super) fn new(config: &EmbeddedConfig) -> Self {
+        Self {
+            // Without room for one, a submitter would wait for ever.
+            max_queued: config.max_queued.max(1),
+            queues: vec![Queue::new()],
+            names: HashMap::from([(DEFAULT_QUEUE.into(), 0)]),
+            pools: Vec::new(),
+            openings: 0,
+            limits: Limits::default(),
+            timers: Timers::default(),
+            retention: Retention::new(config.max_results),
+            ticket: 0,
+        }
+    }
+
+    fn queue_of(&mut self, run: &Run) -> u32 {
+        run.options.queue.as_deref().map_or(0, |name| self.queue(name))
+    }
+
+    fn queue(&mut self, name: &str) -> u32 {
+        if let Some(index) = self.names.get(name) {
+            return *index;
+        }
+        let index = self.queues.len() as u32;
+        self.queues.push(Queue::new());
+        self.names.insert(name.into(), index);
+        index
+    }
+
+    fn at(&mut self, queue: u32) -> &mut Queue {
+        &mut self.queues[queue as usize]
+    }
+
+    fn next_ticket(&mut self) -> u64 {
+        self.ticket += 1;
+        self.ticket
+    }
+
+    // ----- what comes in -----
+
+    /// Lets a submitted run in.
+    pub(super) fn enter(&mut self, run: &Arc<Run>, entrance: Entrance, wakes: &mut Wakes) -> Result<(), Full> {
+        let queue = self.queue_of(run);
+        match entrance {
+            Entrance::At(due) => {
+                self.delay(run.clone(), queue, due, true, wakes);
+                return Ok(());
+            }
+            Entrance::Room if !self.has_room(queue) => return Err(Full),
+            Entrance::Room | Entrance::Over => self.at(queue).counted += 1,
+            Entrance::Reserved => {}
+        }
+        let expires = run.options.schedule_timeout.map(|limit| later(Instant::now(), limit));
+        self.push(run.clone(), queue, expires, wakes);
+        self.wake_for(queue, wakes);
+        Ok(())
+    }
+
+    fn has_room(&self, queue: u32) -> bool {
+        let queue = &self.queues[queue as usize];
+        // Those who wait come first.
+        queue.room.is_empty() && queue.counted < self.max_queued
+    }
+
+    /// Counts in as many of the first of these as there is room for; answers how many may come.
+    pub(super) fn reserve<'a>(&mut self, runs: impl Iterator<Item = &'a (Arc<Run>, Entrance)>) -> usize {
+        let mut reserved = 0;
+        for (run, entrance) in runs {
+            if *entrance == Entrance::Room {
+                let queue = self.queue_of(run);
+                if !self.has_room(queue) {
+                    break;
+                }
+                self.at(queue).counted += 1;
+            }
+            reserved += 1;
+        }
+        reserved
+    }
+
+    /// Queues up for room. `None`: there was some, and the run is counted in.
+    pub(super) fn wait_for_room(&mut self, run: &Run) -> Option<Arc<RoomWaiter>> {
+        let queue = self.queue_of(run);
+        if self.has_room(queue) {
+            self.at(queue).counted += 1;
+            return None;
+        }
+        let waiter = Arc::new(RoomWaiter::default());
+        self.at(queue).room.push_back(waiter.clone());
+        Some(waiter)
+    }
+
+    /// Gives up room that was counted in, or the wait for it.
+    pub(super) fn give_up_room(&mut self, run: &Run, waiter: Option<&Arc<RoomWaiter>>, wakes: &mut Wakes) {
+        let queue = self.queue_of(run);
+        match waiter {
+            Some(waiter) if !waiter.granted.load(Relaxed) => {
+                self.at(queue).room.retain(|other| !Arc::ptr_eq(other, waiter));
+            }
+            _ => self.uncount(queue, wakes),
+        }
+    }
+
+    /// One less waits; lets in who waits for room.
+    fn uncount(&mut self, queue: u32, wakes: &mut Wakes) {
+        let max = self.max_queued;
+        let queue = self.at(queue);
+        queue.counted = queue.counted.saturating_sub(1);
+        while queue.counted < max {
+            let Some(waiter) = queue.room.pop_front() else { return };
+            queue.counted += 1;
+            wakes.grant(waiter);
+        }
+    }
+
+    /// Adds a message that is counted in already.
+    fn push(&mut self, run: Arc<Run>, queue: u32, expires: Option<Instant>, wakes: &mut Wakes) {
+        let ticket = self.next_ticket();
+        run.place.set(ticket, queue, true);
+        if let Some(at) = expires {
+            wakes.timers |= self.timers.add(Timer { at, ticket, queue, run: run.clone(), due: Due::Expires });
+        }
+        self.at(queue).lanes.push(Message { run, ticket, queue, expired: false });
+    }
+
+    fn delay(&mut self, run: Arc<Run>, queue: u32, at: Instant, first: bool, wakes: &mut Wakes) {
+        let ticket = self.next_ticket();
+        run.place.set(ticket, queue, false);
+        wakes.timers |= self.timers.add(Timer { at, ticket, queue, run, due: Due::Enters { first } });
+    }
+
+    /// Carries out what is due; answers when something is due next.
+    pub(super) fn advance(&mut self, now: Instant, wakes: &mut Wakes) -> Option<Instant> {
+        // Bit by bit: many may be due at once, and others wait for the lock.
+        for _ in 0..DUE_AT_ONCE {
+            let Some(timer) = self.timers.pop_due(now) else { break };
+            let Timer { at, queue, run, due, .. } = timer;
+            match due {
+                Due::Enters { first } => {
+                    self.at(queue).counted += 1;
+                    let limit = run.options.schedule_timeout.filter(|_| first);
+                    self.push(run, queue, limit.map(|limit| later(at, limit)), wakes);
+                }
+                Due::Expires => {
+                    let ticket = self.next_ticket();
+                    run.place.set(ticket, queue, true);
+                    let own = self.at(queue);
+                    own.expired.push_back(Message { run, ticket, queue, expired: true });
+                    own.note_dead();
+                }
+            }
+            self.wake_for(queue, wakes);
+        }
+        self.timers.next()
+    }
+
+    // ----- what goes back or away -----
+
+    /// Takes a waiting run out. `false` if it does not wait.
+    pub(super) fn withdraw(&mut self, run: &Run, wakes: &mut Wakes) -> bool {
+        match run.place.clear() {
+            None => false,
+            Some((queue, counted)) => {
+                if counted {
+                    self.at(queue).note_dead();
+                    self.uncount(queue, wakes);
+                }
+                if !counted || run.options.schedule_timeout.is_some() {
+                    self.timers.note_dead();
+                }
+                true
+            }
+        }
+    }
+
+    /// Takes a delivered message back, for `after` or, if that is zero, at the end of its queue.
+    pub(super) fn requeue(&mut self, message: Message, after: Duration, wakes: &mut Wakes) {
+        self.release(&message, wakes);
+        let Message { run, queue, .. } = message;
+        if after.is_zero() {
+            self.at(queue).counted += 1;
+            self.push(run, queue, None, wakes);
+            self.wake_for(queue, wakes);
+        } else {
+            self.delay(run, queue, later(Instant::now(), after), false, wakes);
+        }
+    }
+
+    /// Takes a delivered message back to where it stood.
+    pub(super) fn restore(&mut self, message: Message, wakes: &mut Wakes) {
+        self.release(&message, wakes);
+        let queue = message.queue;
+        message.run.place.set(message.ticket, queue, true);
+        let own = self.at(queue);
+        own.counted += 1;
+        if message.expired {
+            own.expired.push_front(message);
+        } else {
+            own.lanes.restore(message);
+        }
+        self.wake_for(queue, wakes);
+    }
+
+    /// Notes that a delivery has ended, and lets in those that waited for it.
+    fn release(&mut self, message: &Message, wakes: &mut Wakes) {
+        if message.limit().is_some() {
+            self.limits.end(&message.run.task);
+            let mut queues = Vec::new();
+            self.unpark(message, &mut queues);
+            self.wake_for_all(queues, wakes);
+        }
+    }
+
+    /// Puts parked messages of the task of `of` back into their queues, which are added to `queues`.
+    fn unpark(&mut self, of: &Message, queues: &mut Vec<u32>) {
+        for message in self.limits.unpark(&of.run.task) {
+            queues.push(message.queue);
+            self.at(message.queue).lanes.restore(message);
+        }
+    }
+
+    /// Notes an end. Results that are to be dropped are added to `dropped`.
+    pub(super) fn finish(&mut self, finished: Finished, dropped: &mut Vec<Arc<Run>>, wakes: &mut Wakes) {
+        let Finished { message, keep } = finished;
+        self.release(&message, wakes);
+        if let Some((ttl, now)) = keep {
+            self.keep(message.run, ttl, now, dropped);
+        }
+    }
+
+    /// Keeps the result of an ended run for `ttl` from `now`.
+    pub(super) fn keep(&mut self, run: Arc<Run>, ttl: Duration, now: Instant, dropped: &mut Vec<Arc<Run>>) {
+        self.retention.keep(run, ttl, now, dropped);
+    }
+
+    /// Goes back to waiting, unless its end was asked for: then it is handed back to be ended.
+    pub(super) fn again(
+        &mut self,
+        message: Message,
+        again: Again,
+        after: Option<Duration>,
+        wakes: &mut Wakes,
+    ) -> Option<Message> {
+        // Under the lock, as a cancellation looks at the place and at the state in one go.
+        if !message.run.wait_again(again) {
+            return Some(message);
+        }
+        match after {
+            Some(after) => self.requeue(message, after, wakes),
+            None => self.restore(message, wakes),
+        }
+        None
+    }
+
+    // ----- who fetches -----
+
+    /// Opens a pool of `slots` slots.
+    pub(super) fn open(&mut self, queues: &[&str], helped: &[&str], slots: usize) -> (Seat, Vec<Arc<Notify>>) {
+        let number = |scheduler: &mut Self, names: &[&str]| {
+            let mut numbers: Vec<u32> = names.iter().map(|name| scheduler.queue(name)).collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            numbers
+        };
+        let (queues, helped) = (number(self, queues), number(self, helped));
+        let free = self.pools.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.pools.push(None);
+            self.pools.len() - 1
+        });
+        let pool = free as u32;
+        for queue in &queues {
+            self.at(*queue).pools.push(pool);
+        }
+        for queue in &helped {
+            self.at(*queue).helpers.push(pool);
+        }
+        self.openings += 1;
+        let opening = self.openings;
+        let bells: Vec<_> = (0..slots).map(|_| Arc::new(Notify::new())).collect();
+        let idle = Vec::with_capacity(slots);
+        self.pools[free] = Some(Pool { opening, queues, helped, turn: 0, bells: bells.clone(), idle, waking: 0 });
+        (Seat { pool, opening, slot: 0 }, bells)
+    }
+
+    /// Closes a pool: its slots get nothing more, and others are woken for what its woken ones leave behind.
+    pub(super) fn close(&mut self, seat: Seat, wakes: &mut Wakes) {
+        let Some(pool) = self.pools[seat.pool as usize].take_if(|pool| pool.opening == seat.opening) else { return };
+        for queue in &pool.queues {
+            self.at(*queue).pools.retain(|other| *other != seat.pool);
+        }
+        for queue in &pool.helped {
+            self.at(*queue).helpers.retain(|other| *other != seat.pool);
+        }
+        wakes.slots.extend(pool.idle.iter().map(|slot| pool.bells[*slot as usize].clone()));
+        for queue in pool.queues.into_iter().chain(pool.helped) {
+            self.wake_for(queue, wakes);
+        }
+    }
+
+    /// Gives a slot its next message. `woken`: its bell has rung since it was last here.
+    pub(super) fn next(&mut self, seat: Seat, woken: bool, wakes: &mut Wakes) -> Next {
+        let index = seat.pool as usize;
+        let Some(mut pool) = self.pools[index].take_if(|pool| pool.opening == seat.opening) else {
+            return Next::Closed;
+        };
+        if woken {
+            pool.waking = pool.waking.saturating_sub(1);
+        }
+        // Where there may be more to do than this slot takes. Most often nowhere, and no allocation.
+        let mut more = Vec::new();
+        let found = self.take(&mut pool, &mut more, wakes);
+        if found.is_none() {
+            pool.idle.push(seat.slot);
+        }
+        if woken {
+            more.extend(pool.queues.iter().chain(&pool.helped));
+        }
+        self.pools[index] = Some(pool);
+        self.wake_for_all(more, wakes);
+        found.map_or(Next::Idle, Next::Take)
+    }
+
+    fn take(&mut self, pool: &mut Pool, more: &mut Vec<u32>, wakes: &mut Wakes) -> Option<Message> {
+        let count = pool.queues.len();
+        for step in 0..count {
+            let turn = (pool.turn + step) % count;
+            if let Some(message) = self.take_from(pool.queues[turn], more, wakes) {
+                pool.turn = turn + 1;
+                return Some(message);
+            }
+        }
+        for queue in &pool.helped {
+            if let Some(message) = self.at(*queue).pop_expired() {
+                return Some(self.taken(message, wakes));
+            }
+        }
+        None
+    }
+
+    fn take_from(&mut self, queue: u32, more: &mut Vec<u32>, wakes: &mut Wakes) -> Option<Message> {
+        if let Some(message) = self.at(queue).pop_expired() {
+            return Some(self.taken(message, wakes));
+        }
+        loop {
+            let message = self.at(queue).lanes.pop()?;
+            let limit = message.limit();
+            if !message.is_live() {
+                // It may have been let go in place of another one of its task.
+                if limit.is_some() {
+                    self.unpark(&message, more);
+                }
+                continue;
+            }
+            let started = match limit {
+                None => Some(message),
+                Some(limit) => self.limits.start(message, limit),
+            };
+            if let Some(message) = started {
+                return Some(self.taken(message, wakes));
+            }
+        }
+    }
+
+    fn taken(&mut self, message: Message, wakes: &mut Wakes) -> Message {
+        message.run.place.clear();
+        if message.run.options.schedule_timeout.is_some() {
+            self.timers.note_dead();
+        }
+        self.uncount(message.queue, wakes);
+        message
+    }
+
+    fn wake_for_all(&mut self, queues: Vec<u32>, wakes: &mut Wakes) {
+        for queue in queues {
+            self.wake_for(queue, wakes);
+        }
+    }
+
+    /// Wakes one slot for what waits in `queue`, unless one is on its way already.
+    fn wake_for(&mut self, queue: u32, wakes: &mut Wakes) {
+        let own = &self.queues[queue as usize];
+        let pools: &[u32] = if own.lanes.is_empty() { &[] } else { &own.pools };
+        let (expired, helpers): (&[u32], &[u32]) =
+            if own.expired.is_empty() { (&[], &[]) } else { (&own.pools, &own.helpers) };
+        let mut sleeper = None;
+        for pool in pools.iter().chain(expired).chain(helpers) {
+            match &self.pools[*pool as usize] {
+                Some(own) if own.waking > 0 => return,
+                Some(own) if sleeper.is_none() && !own.idle.is_empty() => sleeper = Some(*pool),
+                _ => {}
+            }
+        }
+        if let Some(Some(pool)) = sleeper.map(|pool| &mut self.pools[pool as usize])
+            && let Some(slot) = pool.idle.pop()
+        {
+            pool.waking += 1;
+            wakes.slots.push(pool.bells[slot as usize].clone());
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&mut self, name: &str) -> usize {
+        let queue = self.queue(name);
+        self.at(queue).counted
+    }
+}
