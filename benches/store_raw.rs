@@ -146,7 +146,7 @@ async fn large_graph(size: u32) -> mageflow::Result<()> {
     for slot in 0..size {
         let kind = Kind::Task { task: task.clone(), options: Arc::clone(&options), shape: Arc::clone(&shape) };
         let own = Arguments::none().arg(&slot);
-        let plan = Plan { parent: Some(Parent { key: root.clone(), slot }), own, ..plan(kind) };
+        let plan = Plan { parent: Some(Parent { key: root.clone(), slot, in_swarm: true }), own, ..plan(kind) };
         let record = Arc::new(Record::new(root.child(slot), plan, Default::default()));
         let create = Write::Create { record, alarm: None };
         versions.push(store.commit(commit(&root, create, 0)).await?.versions[0]);

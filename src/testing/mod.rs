@@ -11,6 +11,7 @@
 // What is in here is made to panic: it is what tests consist of.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod conformance;
 mod flaky;
 pub mod store_suite;
 

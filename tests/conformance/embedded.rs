@@ -1,0 +1,26 @@
+//! The embedded engine with the memory store.
+
+use async_trait::async_trait;
+use mageflow::{Mageflow, MageflowBuilder, adapters::embedded::EmbeddedEngine, testing::conformance::Factory};
+
+#[derive(Debug)]
+pub struct Embedded;
+
+#[async_trait]
+impl Factory for Embedded {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    async fn builder(&self) -> MageflowBuilder {
+        Mageflow::with_embedded(EmbeddedEngine::new())
+    }
+
+    async fn another(&self, _: &MageflowBuilder) -> Option<MageflowBuilder> {
+        None
+    }
+
+    fn known_gaps(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+}
