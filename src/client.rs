@@ -62,6 +62,7 @@ impl From<Arc<dyn TaskManagerAdapter>> for SuppliedClient {
 
 impl Mageflow {
     /// On the engine of this client.
+    #[allow(clippy::new_ret_no_self)] // A `Mageflow` without a builder has nothing to be configured by.
     pub fn new(client: impl Into<SuppliedClient>) -> MageflowBuilder {
         MageflowBuilder { client: Some(client.into()), ..Self::builder() }
     }

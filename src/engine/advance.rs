@@ -168,7 +168,7 @@ impl Engine {
             None => container.plan.own.kwargs().cloned(),
         };
         child.start(source, inherited, Utc::now())?;
-        let alarm = self.alarm(&child);
+        let alarm = self.alarm_of_promise(&child);
         let child = change.update(stored, child, 0, alarm);
         change.promise_start(&child);
         Ok(())
@@ -244,7 +244,7 @@ impl Engine {
         for (stored, source) in callbacks {
             let mut callback = Record::clone(&stored.record);
             callback.start(source, None, Utc::now())?;
-            let alarm = self.alarm(&callback);
+            let alarm = self.alarm_of_promise(&callback);
             let callback = change.update(&stored, callback, 0, alarm);
             change.promise_start(&callback);
         }

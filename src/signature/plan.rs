@@ -75,6 +75,15 @@ impl Layout<'_> {
             },
             self.now,
         );
+        match &record.plan.kind {
+            Kind::Task { task, shape, .. } => shape.check(task, &record.plan.own)?,
+            // What is given to all its children is given by name.
+            kind if record.plan.own.args().is_some() => {
+                let reason = format!("a {} takes named arguments only", kind.word());
+                return Err(Error::InvalidArguments { reason });
+            }
+            _ => {}
+        }
         for (callback, role) in [
             (&template.on_success, Role::OnSuccess),
             (&template.on_error, Role::OnError),

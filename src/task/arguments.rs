@@ -60,6 +60,21 @@ pub struct Arguments {
     broken: Option<String>,
 }
 
+impl CallShape {
+    /// Whether a task of this shape can take these arguments: their names and their number, not their types.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArguments`].
+    pub(crate) fn check(&self, task: &TaskName, arguments: &Arguments) -> Result<()> {
+        let Self::Parameters { names, .. } = self else { return Ok(()) };
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        match arguments.bind(task, &names) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::InvalidArguments { reason: error.failure().message.clone() }),
+        }
+    }
+}
+
 impl Arguments {
     /// No arguments.
     pub fn none() -> Self {
