@@ -50,7 +50,8 @@ impl Results {
             }
             Entry::Occupied(mut known) => {
                 let (ended, gone) = (known.get().is_ended(), known.get().is_gone());
-                if !gone && !(ended && run.mark.is_some()) {
+                let once_more = ended && run.mark.is_some();
+                if !gone && !once_more {
                     return Ok(Some(known.get().clone()));
                 }
                 if !gone {

@@ -18,6 +18,11 @@ use tokio::{sync::Notify, time::Instant};
 /// How many timers are carried out under one hold of the lock.
 const DUE_AT_ONCE: usize = 256;
 
+/// How many waiting messages count on one woken slot before another one is woken besides. If each woke a slot, a slot
+/// would be woken for work that an awake one has done by then; if all counted on one, they would be stuck with it when
+/// its thread is blocked by somebody else.
+const WAITING_PER_WAKE: usize = 16;
+
 /// How a submitted run gets into its queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entrance {
@@ -82,8 +87,7 @@ struct Pool {
     turn: usize,
     bells: Vec<Arc<Notify>>,
     idle: Vec<u32>,
-    /// How many were woken and have not asked yet. One at a time is woken, and wakes the next one if there is more to
-    /// do: else each of many submissions would wake a slot whose work an awake one has done by then.
+    /// How many were woken and have not asked yet. Each wakes the next one if there is still more to do.
     waking: u32,
 }
 
@@ -485,18 +489,22 @@ impl Scheduler {
         }
     }
 
-    /// Wakes one slot for what waits in `queue`, unless one is on its way already.
+    /// Wakes one slot for what waits in `queue`, unless enough are on their way already.
     fn wake_for(&mut self, queue: u32, wakes: &mut Wakes) {
         let own = &self.queues[queue as usize];
         let pools: &[u32] = if own.lanes.is_empty() { &[] } else { &own.pools };
         let (expired, helpers): (&[u32], &[u32]) =
             if own.expired.is_empty() { (&[], &[]) } else { (&own.pools, &own.helpers) };
+        let mut lacking = (own.lanes.len() + own.expired.len()).div_ceil(WAITING_PER_WAKE);
         let mut sleeper = None;
         for pool in pools.iter().chain(expired).chain(helpers) {
-            match &self.pools[*pool as usize] {
-                Some(own) if own.waking > 0 => return,
-                Some(own) if sleeper.is_none() && !own.idle.is_empty() => sleeper = Some(*pool),
-                _ => {}
+            let Some(own) = &self.pools[*pool as usize] else { continue };
+            lacking = lacking.saturating_sub(own.waking as usize);
+            if lacking == 0 {
+                return;
+            }
+            if sleeper.is_none() && !own.idle.is_empty() {
+                sleeper = Some(*pool);
             }
         }
         if let Some(Some(pool)) = sleeper.map(|pool| &mut self.pools[pool as usize])

@@ -90,6 +90,9 @@ impl EmbeddedWorkflow {
 
     /// Lets a run in. Answers with the one that stands for its id.
     async fn submit(&self, (run, entrance): Prepared, when_full: WhenFull) -> Result<Arc<Run>> {
+        // Nothing else here waits while there is room: a submitter in a loop would keep the thread from everybody else,
+        // the slot that it wakes among them.
+        tokio::task::consume_budget().await;
         match self.offer(&run, entrance) {
             Ok(known) => Ok(known.unwrap_or(run)),
             Err(Full) if when_full == WhenFull::Reject => Err(Error::QueueFull {
@@ -123,6 +126,7 @@ impl EmbeddedWorkflow {
         let mut runs = std::mem::take(&mut batch.runs);
         let mut when_full = std::mem::take(&mut batch.when_full);
         while !runs.is_empty() {
+            tokio::task::consume_budget().await;
             let fitting = lock(&self.shared.scheduler).reserve(runs.iter());
             let later = runs.split_off(fitting);
             let later_when_full = when_full.split_off(fitting);
