@@ -150,9 +150,11 @@ impl Slot {
     async fn serve(self, kill: CancellationToken) {
         let mut kill = pin!(kill.cancelled());
         let mut woken = false;
-        let mut finished = None;
+        let mut finished: Option<Finished> = None;
         let mut dropped = Vec::new();
         loop {
+            // A slot that goes on at once starts when it ended: reading the clock costs as much as a lock.
+            let last = finished.as_ref().and_then(|finished| finished.end).map(|end| end.at);
             // No await between an end and its being noted here.
             let next = self.next(woken, finished.take(), &mut dropped);
             self.shared.drop_results(&mut dropped);
@@ -167,7 +169,7 @@ impl Slot {
                     let claim = Claim { shared: &self.shared, message: Some(message) };
                     // Handlers that never wait would keep the thread from everybody else.
                     tokio::task::consume_budget().await;
-                    finished = self.deliver(claim, kill.as_mut()).await;
+                    finished = self.deliver(claim, last.unwrap_or_else(Utc::now), kill.as_mut()).await;
                 }
             }
         }
@@ -183,8 +185,13 @@ impl Slot {
     }
 
     /// Hands a message to the handler and carries its answer out. `None` if that left nothing to be noted.
-    async fn deliver(&self, claim: Claim<'_>, kill: Pin<&mut WaitForCancellationFuture<'_>>) -> Option<Finished> {
-        let Some((message, attempt)) = claim.begin(Utc::now()) else {
+    async fn deliver(
+        &self,
+        claim: Claim<'_>,
+        at: DateTime<Utc>,
+        kill: Pin<&mut WaitForCancellationFuture<'_>>,
+    ) -> Option<Finished> {
+        let Some((message, attempt)) = claim.begin(at) else {
             return claim.end(Outcome::Cancelled);
         };
         let delivery = self.delivery(message, attempt);
@@ -255,15 +262,14 @@ impl Claim<'_> {
 
     fn end(mut self, outcome: Outcome) -> Option<Finished> {
         let message = self.message.take()?;
-        let now = Instant::now();
-        let ttl = self.shared.end(&message.run, outcome, Utc::now(), now);
-        Some(Finished { message, keep: Some((ttl, now)) })
+        let end = Some(self.shared.end(&message.run, outcome));
+        Some(Finished { message, end })
     }
 
     fn forget(mut self) -> Option<Finished> {
         let message = self.message.take()?;
         self.shared.forget(&message.run);
-        Some(Finished { message, keep: None })
+        Some(Finished { message, end: None })
     }
 
     fn again(mut self, again: Again, after: Duration) -> Option<Finished> {
@@ -297,9 +303,8 @@ impl Drop for Claim<'_> {
             |message| self.shared.schedule(|scheduler, wakes| scheduler.again(message, Again::Same, None, wakes));
         if let Some(message) = again(message) {
             // Its end was asked for, so it does not run again.
-            let now = Instant::now();
-            let ttl = self.shared.end(&message.run, Outcome::Cancelled, Utc::now(), now);
-            self.shared.finish(Finished { message, keep: Some((ttl, now)) });
+            let end = Some(self.shared.end(&message.run, Outcome::Cancelled));
+            self.shared.finish(Finished { message, end });
         }
     }
 }
