@@ -150,6 +150,7 @@ impl SignatureStore for MemoryStore {
         // Later than now even for a claim of no time, or this would find them again and again.
         let until = now.after(claim).max(now.next());
         let mut claimed = Vec::new();
+        let mut to_sweep = SWEPT_BY_OVERDUE;
         // Others may claim what was found before it is claimed here, and it may belong to an expired graph; then there
         // may be more.
         while claimed.len() < limit {
@@ -157,9 +158,10 @@ impl SignatureStore for MemoryStore {
             let mut due = Vec::new();
             for shard in &self.inner.shards {
                 let mut shard = lock(shard);
-                shard.sweep(now, SWEPT_BY_OVERDUE, &mut left);
+                shard.sweep(now, to_sweep, &mut left);
                 due.extend(shard.due(now, limit - claimed.len()).cloned());
             }
+            to_sweep = 0;
             if due.is_empty() {
                 break;
             }

@@ -13,6 +13,7 @@ use crate::{
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -118,6 +119,20 @@ pub(super) fn assert_conflict<T: std::fmt::Debug>(answer: Result<T>, expected: &
         Err(Error::Conflict { key }) => assert_eq!(key, *expected, "the conflict names another key"),
         other => panic!("expected a conflict at {expected}, got {other:?}"),
     }
+}
+
+/// Compares without regard to order, and tells only the difference.
+#[track_caller]
+pub(super) fn assert_same_keys(found: &[SignatureKey], expected: &[SignatureKey], what: &str) {
+    let count = |keys: &[SignatureKey], step: isize, counts: &mut BTreeMap<SignatureKey, isize>| {
+        keys.iter().for_each(|key| *counts.entry(key.clone()).or_default() += step);
+    };
+    let mut counts = BTreeMap::new();
+    count(found, 1, &mut counts);
+    count(expected, -1, &mut counts);
+    counts.retain(|_, count| *count != 0);
+    let shown: Vec<_> = counts.iter().take(10).collect();
+    assert!(counts.is_empty(), "{what}: {} keys are too many (+) or too few (-): {shown:?}", counts.len());
 }
 
 /// How the wait for something that has to happen goes on, or that it was in vain.
