@@ -4,8 +4,8 @@ mod bound;
 
 use crate::{
     context::TaskContext,
-    macro_support::{self as support, IntoTaskError, Parameter, Returns, run_blocking},
-    registry::{RegisteredTask, TaskInput, TaskOutput},
+    handler::{self, IntoTaskError, Parameter, Returns, run_blocking},
+    registry::{HandlerFuture, RegisteredTask, TaskInput, TaskOutput},
     schema::schema_of,
     task::{
         Arguments, Backoff, CallShape, FailureKind, Json, ParameterInfo, Priority, TaskDefinition, TaskError,
@@ -191,7 +191,7 @@ impl TaskBuilder {
         let handler = Arc::new(handler);
         self.build::<T, O>(move |task, ctx, input| {
             let handler = handler.clone();
-            Box::pin(async move { support::finish(&task, handler(ctx, input?).await) })
+            Box::pin(async move { handler::finish(&task, handler(ctx, input?).await) })
         })
     }
 
@@ -211,17 +211,14 @@ impl TaskBuilder {
             let handler = handler.clone();
             Box::pin(async move {
                 let input = input?;
-                support::finish(&task, run_blocking(move || handler(ctx, input)).await)
+                handler::finish(&task, run_blocking(move || handler(ctx, input)).await)
             })
         })
     }
 
     fn build<T: TaskInput + 'static, O: TaskOutput + 'static>(
         self,
-        run: impl Fn(Arc<TaskDefinition>, TaskContext, Result<T, TaskError>) -> support::HandlerFuture
-        + Send
-        + Sync
-        + 'static,
+        run: impl Fn(Arc<TaskDefinition>, TaskContext, Result<T, TaskError>) -> HandlerFuture + Send + Sync + 'static,
     ) -> RegisteredTask {
         let is_unit = TypeId::of::<T>() == TypeId::of::<()>();
         let mut definition = self.definition::<T>(is_unit);
@@ -259,7 +256,7 @@ impl TaskBuilder {
             (None, Some(parameter)) => Returns::Parameter(parameter),
             (None, None) => Returns::Unsaid,
         };
-        support::shape(self.name.as_str(), &[Parameter::new::<T>(name, has_default)], returns)
+        handler::shape(self.name.as_str(), &[Parameter::new::<T>(name, has_default)], returns)
     }
 
     fn several(&self) -> (CallShape, Vec<ParameterInfo>) {
@@ -287,9 +284,9 @@ fn decode<T: TaskInput>(
             serde_json::from_value(Value::Null).map_err(TaskError::terminal)
         }
         [Named { default: Some(default), .. }] if arguments.is_empty() => {
-            support::one(task, &Arguments::none().arg(default))
+            handler::one(task, &Arguments::none().arg(default))
         }
-        [] | [_] => support::one(task, arguments),
+        [] | [_] => handler::one(task, arguments),
         _ => {
             let names: Vec<&str> = named.iter().map(|named| &*named.name).collect();
             let bound = arguments.bind(&task.name, &names)?;

@@ -1,6 +1,7 @@
 //! Write a task once, run it on any task engine.
 
 // The code that `#[task]` writes says `::mageflow`, also where it stands in this crate.
+#[allow(unused_extern_crates)]
 extern crate self as mageflow;
 
 pub mod adapters;
@@ -38,9 +39,7 @@ pub use engine::{ItemResult, LockGuard, OnLocked, Progress, SignatureResult};
 pub use error::{Error, Result};
 #[cfg(feature = "macros")]
 pub use mageflow_macros::{durable_task, stagger_execution, task, with_ctx, with_signature};
-pub use registry::{
-    Accepts, Handler, HandlerFuture, RegisteredTask, Takes, TakesAny, Task, TaskInput, TaskOutput,
-};
+pub use registry::{Accepts, Handler, HandlerFuture, RegisteredTask, Takes, TakesAny, Task, TaskInput, TaskOutput};
 pub use signature::{Completion, SignatureKey, Status};
 pub use startup::{Worker, WorkerHandle};
 pub use task::*;

@@ -10,7 +10,7 @@
 
 use crate::{
     options::{Backoff, Options, Priority},
-    validate::{Fallback, Input, Output, Role, Run, Task},
+    validate::{Fallback, Input, Output, Role, Run, Task, is_named},
 };
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
@@ -305,14 +305,19 @@ fn returns(task: &Task) -> TokenStream {
 /// The name that a parameter or field has by convention when it takes the result of the step before.
 const RESULTS: &str = "mageflow_results";
 
+/// What the step before must return. Any result, if the place it goes to is not known here or takes several types.
 fn previous_type(task: &Task) -> TokenStream {
-    let mut inputs = arguments(task).map(|(_, input)| input);
+    let any = quote!(::mageflow::__private::TakesAny);
+    if task.options.return_field.is_some() {
+        return any;
+    }
     let conventional = || arguments(task).map(|(_, input)| input).find(|input| shown_name(&input.ident) == RESULTS);
-    // The type of a field is not known here.
-    let any = task.options.return_field.is_some();
-    match return_value(task).or_else(conventional).or_else(|| inputs.next()) {
-        Some(input) if !any => input.ty.to_token_stream(),
-        _ => quote!(::mageflow::__private::AnyResult),
+    let first = || arguments(task).map(|(_, input)| input).next();
+    match return_value(task).or_else(conventional).or_else(first) {
+        Some(Input { ty, .. }) if !["Option", "Value", "Json"].iter().any(|name| is_named(ty, name)) => {
+            quote!(::mageflow::__private::Takes<#ty>)
+        }
+        _ => any,
     }
 }
 

@@ -254,7 +254,7 @@ fn peeled(ty: &Type) -> &Type {
 }
 
 /// Whether the last segment of a type's path is `name`; looks through a reference.
-fn is_named(ty: &Type, name: &str) -> bool {
+pub(crate) fn is_named(ty: &Type, name: &str) -> bool {
     match peeled(ty) {
         Type::Path(path) => path.path.segments.last().is_some_and(|segment| segment.ident == name),
         Type::Reference(reference) => is_named(&reference.elem, name),

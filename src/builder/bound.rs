@@ -1,7 +1,7 @@
 //! Several arguments decoded as one tuple, or as one struct with fields of their names.
 
 use super::Named;
-use crate::{macro_support::Absent, task::BoundArguments};
+use crate::{handler::Absent, task::BoundArguments};
 use serde::{
     Deserializer,
     de::{
