@@ -34,11 +34,11 @@ impl fmt::Debug for RegisteredTask {
 /// The function's name becomes a value of a type that implements this and that can be called like the function.
 pub trait Task: Copy + Send + Sync + 'static {
     /// What it takes: its one parameter, or a tuple of its parameters.
-    type Input: Serialize;
+    type Input: TaskInput;
     /// What it takes from the step before it in a chain: [`Takes`] of a parameter's type, or [`TakesAny`].
     type Previous;
     /// What it returns, without the `Result` around it.
-    type Output: Serialize + DeserializeOwned;
+    type Output: TaskOutput;
 
     /// The definition and the code. Made once, then shared.
     fn registered(&self) -> &'static RegisteredTask;
@@ -63,6 +63,30 @@ pub trait Accepts<Out: ?Sized> {}
 
 impl<T: ?Sized> Accepts<T> for Takes<T> {}
 impl<T: ?Sized> Accepts<T> for TakesAny {}
+
+/// What a task can take: anything that serde can encode and decode.
+#[diagnostic::on_unimplemented(
+    message = "a task cannot take `{Self}`",
+    label = "this cannot be sent as a message",
+    note = "a parameter of a task must be an owned type that implements `Serialize` and `Deserialize`; \
+            for a type of your own, derive both"
+)]
+pub trait TaskInput: Serialize + DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> TaskInput for T {}
+
+/// What a task can return: anything that serde can encode and decode.
+#[diagnostic::on_unimplemented(
+    message = "a task cannot return `{Self}`",
+    label = "this cannot be sent as a result",
+    note = "what a task returns must be an owned type that implements `Serialize` and `Deserialize`; \
+            for a type of your own, derive both"
+)]
+pub trait TaskOutput: Serialize + DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> TaskOutput for T {}
 
 /// Collected at link time.
 #[doc(hidden)]

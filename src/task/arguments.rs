@@ -271,6 +271,11 @@ impl BoundArguments<'_> {
         }
     }
 
+    /// The JSON text that was given for the parameter at `index`.
+    pub(crate) fn text(&self, index: usize) -> Option<&str> {
+        self.values.get(index).copied().flatten().map(RawValue::get)
+    }
+
     /// Decodes the parameter at `index`, or takes the default if it was not given.
     ///
     /// # Errors
