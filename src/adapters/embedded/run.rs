@@ -248,6 +248,10 @@ impl Run {
         lock(&self.state).attempt
     }
 
+    pub(super) fn was_started(&self) -> bool {
+        lock(&self.state).started > 0
+    }
+
     /// Asks a run that a slot has for its end. Nothing happens if it has ended.
     pub(super) fn ask_to_end(&self) -> Option<Stop> {
         let mut state = lock(&self.state);
