@@ -144,7 +144,7 @@ impl Layout<'_> {
                 let shape = template.shape.clone().or(known.as_ref().map(|known| known.1.clone())).unwrap_or_default();
                 Kind::Task {
                     task: template.task.clone(),
-                    options: template.options.clone().or(known.map(|known| known.0)).unwrap_or_default(),
+                    options: template.options.clone().or(known.map(|known| known.0)),
                     shape: match &template.return_field {
                         Some(field) => Arc::new(with_return_field(&shape, field)),
                         None => shape,

@@ -215,7 +215,7 @@ impl Slot {
         let context = EmbeddedContext::new(run.clone(), self.worker.clone(), number, limit);
         let mut delivery = Delivery::new(context::info(run, number, context, &self.no_data), arguments, stop);
         delivery.mark = run.mark.clone();
-        delivery.options = Some(run.options.clone());
+        delivery.options = run.options_known.then(|| run.options.clone());
         delivery
     }
 
