@@ -253,7 +253,17 @@ fn described(task: &Task, ty: &Ident) -> TokenStream {
     let returns = returns(task);
     let options = options(&task.options);
     // Spanned at the name: the definition's location is that of the call.
-    let define = quote_spanned!(ident.span()=> ::mageflow::__private::define);
+    let defined = quote_spanned! {ident.span()=>
+        ::mageflow::__private::define(
+            #name,
+            PARAMETERS,
+            #returns,
+            #options,
+            || ::mageflow::__private::input_schema(PARAMETERS),
+            ::mageflow::__private::schema_of::<<#ty as ::mageflow::__private::Task>::Output>,
+            ::mageflow::__private::Arc::new(#ty::__mageflow_run),
+        )
+    };
     quote! {
         impl ::mageflow::__private::Task for #ty {
             type Input = #input;
@@ -262,15 +272,7 @@ fn described(task: &Task, ty: &Ident) -> TokenStream {
             fn registered(&self) -> &'static ::mageflow::__private::RegisteredTask {
                 const PARAMETERS: &[::mageflow::__private::Parameter<'static>] = &[#(#parameters),*];
                 static REGISTERED: ::mageflow::__private::LazyLock<::mageflow::__private::RegisteredTask> =
-                    ::mageflow::__private::LazyLock::new(|| #define(
-                        #name,
-                        PARAMETERS,
-                        #returns,
-                        #options,
-                        || ::mageflow::__private::input_schema(PARAMETERS),
-                        ::mageflow::__private::schema_of::<<#ty as ::mageflow::__private::Task>::Output>,
-                        ::mageflow::__private::Arc::new(#ty::__mageflow_run),
-                    ));
+                    ::mageflow::__private::LazyLock::new(|| #defined);
                 &REGISTERED
             }
         }
