@@ -109,7 +109,7 @@ impl Case {
 macro_rules! chapter {
     ($chapter:literal; $($name:ident $(if $needs:expr)?),* $(,)?) => {
         /// The cases of this chapter.
-        pub(super) const CASES: &[super::Case] = &[$(super::Case {
+        pub(in crate::testing::conformance) const CASES: &[super::Case] = &[$(super::Case {
             chapter: $chapter,
             name: stringify!($name),
             needs: super::chapter!(@needs $($needs)?),
@@ -121,8 +121,27 @@ macro_rules! chapter {
 }
 use chapter;
 
+mod chapters {
+    use super::{Case, chapter};
+
+    pub(super) mod arguments;
+    pub(super) mod attempts;
+    pub(super) mod client;
+    pub(super) mod context;
+    pub(super) mod engine;
+    mod support;
+    pub(super) mod tasks;
+}
+
 /// All cases, chapter by chapter.
 pub fn cases() -> Vec<Case> {
-    let chapters: &[&[Case]] = &[];
+    let chapters: &[&[Case]] = &[
+        chapters::tasks::CASES,
+        chapters::arguments::CASES,
+        chapters::attempts::CASES,
+        chapters::context::CASES,
+        chapters::client::CASES,
+        chapters::engine::CASES,
+    ];
     chapters.concat()
 }
