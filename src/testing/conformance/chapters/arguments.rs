@@ -4,7 +4,7 @@ use super::support::{ended, failure, results, value};
 use crate::{
     Arguments, CallShape, Error, FailureKind, Json, RegisteredTask, TaskContext, TaskDefinition, TaskFailure, args,
     testing::conformance::{
-        Environment,
+        Environment, chapter,
         tasks::{echo, message_task, probe, task},
     },
 };
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
 
-super::chapter!("Arguments";
+chapter!("Arguments";
     positional_arguments_bind_in_order if results,
     named_arguments_bind_by_name if results,
     positional_and_named_arguments_mix if results,

@@ -6,14 +6,14 @@ use super::support::{
 use crate::{
     Backoff, FailureKind, RegisteredTask, SubmitOptions, TaskContext, TaskError, args,
     testing::conformance::{
-        Environment, eventually,
+        Environment, chapter, eventually,
         tasks::{fail, inc, probe, record, task, with},
     },
 };
 use serde_json::{Value, json};
 use std::time::Duration;
 
-super::chapter!("Attempts";
+chapter!("Attempts";
     a_task_without_retries_is_tried_once if results,
     each_retry_is_one_more_attempt if results,
     a_later_attempt_may_succeed if results,

@@ -6,7 +6,7 @@ use super::support::{
 use crate::{
     Arguments, Error, FailureKind, Priority, SubmitOptions, TaskId, TaskStatus, WorkerHandle, args,
     testing::conformance::{
-        Environment,
+        Environment, chapter,
         tasks::{echo, fail, hold, inc, record, with},
     },
 };
@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-super::chapter!("Client";
+chapter!("Client";
     a_result_goes_from_pending_to_running_to_completed if results,
     a_failed_task_tells_when_and_why if results,
     what_has_not_ended_has_no_output if results,

@@ -4,14 +4,14 @@ use super::support::{completed, ended, failure, ms, results, stuck, value, watch
 use crate::{
     Backoff, Error, FailureKind, SubmitOptions, TaskContext, TaskError, args,
     testing::conformance::{
-        Environment,
+        Environment, chapter,
         tasks::{echo, inc, probe, task, with},
     },
 };
 use serde_json::{Value, json};
 use std::time::Duration;
 
-super::chapter!("Context";
+chapter!("Context";
     a_task_knows_its_name_its_id_and_its_attempt if results,
     task_data_reaches_the_task if |claims| claims.results && claims.metadata,
     task_data_reaches_every_attempt if |claims| claims.results && claims.metadata,

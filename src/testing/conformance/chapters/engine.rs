@@ -7,7 +7,7 @@ use crate::{
     CallShape, Error, FailureKind, MageflowBuilder, ParameterInfo, Priority, RegisteredTask, SubmitOptions,
     TaskContext, TaskDefinition, args,
     testing::conformance::{
-        Environment, eventually,
+        Environment, chapter, eventually,
         tasks::{add, echo, hold, inc, probe, record, task, with},
     },
 };
@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-super::chapter!("Engine";
+chapter!("Engine";
     engine_and_store_can_be_reached,
     tasks_are_listed_with_options_and_parameters,
     two_tasks_of_one_name_are_refused_with_both_places,

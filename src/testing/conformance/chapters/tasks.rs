@@ -5,14 +5,14 @@ use crate::{
     Arguments, Backoff, Error, FailureKind, Mageflow, RegisteredTask, SubmitOptions, Takes, Task, TaskContext,
     TaskError, args,
     testing::conformance::{
-        Environment,
+        Environment, chapter,
         tasks::{add, echo, fail, inc, probe, record, task, with},
     },
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::OnceLock};
 
-super::chapter!("Tasks";
+chapter!("Tasks";
     a_task_runs_once_with_its_input_and_returns_its_result if results,
     run_waits_for_what_a_task_returns if results,
     run_tells_why_a_task_failed if results,
