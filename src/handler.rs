@@ -30,7 +30,7 @@ pub struct Parameter<'a> {
 
 impl<'a> Parameter<'a> {
     /// Describes a parameter of type `T`.
-    pub const fn new<T: DeserializeOwned>(name: &'a str, has_default: bool) -> Self {
+    pub const fn new<T: TaskInput>(name: &'a str, has_default: bool) -> Self {
         Self {
             name,
             has_default,
@@ -125,30 +125,12 @@ pub fn one<T: TaskInput>(definition: &TaskDefinition, arguments: &Arguments) -> 
     }
 }
 
-/// The same with a default for a call without arguments.
-pub fn one_or<T: TaskInput>(
-    task: &TaskDefinition,
-    arguments: &Arguments,
-    default: impl FnOnce() -> T,
-) -> Result<T, TaskError> {
-    if arguments.is_empty() { Ok(default()) } else { one(task, arguments) }
-}
-
 /// Decodes one of several arguments. One that is missing may stand for nothing, if its type can.
 pub fn take<T: TaskInput>(bound: &BoundArguments<'_>, index: usize) -> Result<T, TaskError> {
     match absent() {
         Some(nothing) => bound.take_or(index, || nothing),
         None => bound.take(index),
     }
-}
-
-/// The same with a default.
-pub fn take_or<T: TaskInput>(
-    bound: &BoundArguments<'_>,
-    index: usize,
-    default: impl FnOnce() -> T,
-) -> Result<T, TaskError> {
-    bound.take_or(index, default)
 }
 
 /// What a type makes of a value that is not there: `None`, for an `Option` of any name.
