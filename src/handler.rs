@@ -15,7 +15,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 use serde_json::{Map, Value, json};
-use std::{sync::LazyLock, thread::available_parallelism};
+use std::{any::type_name, error::Error as StdError, sync::LazyLock, thread::available_parallelism};
 use tokio::sync::Semaphore;
 
 /// One parameter of a task.
@@ -185,22 +185,30 @@ impl<T, E> IntoTaskResult for Result<T, E> {
     }
 }
 
-/// An error that a task may return.
+/// An error that a task may return: a [`TaskError`], any error that is one, and what turns into a boxed error, like the
+/// errors of `anyhow` and plain texts.
 #[diagnostic::on_unimplemented(
     message = "a task cannot fail with `{Self}`",
     label = "`{Self}` does not turn into a `TaskError`",
-    note = "return `Result<_, TaskError>` and use `?` on any `std::error::Error + Send + Sync + 'static`, \
-            or implement `From<{Self}> for TaskError` by implementing `std::error::Error` for `{Self}`"
+    note = "return `Result<_, TaskError>` and use `?` on any `std::error::Error + Send + Sync + 'static`; \
+            or implement `std::error::Error` for `{Self}`"
 )]
 pub trait IntoTaskError {
     /// The error as tasks report it.
     fn into_task_error(self) -> TaskError;
 }
 
-#[diagnostic::do_not_recommend]
-impl<E: Into<TaskError>> IntoTaskError for E {
+impl IntoTaskError for TaskError {
     fn into_task_error(self) -> TaskError {
-        self.into()
+        self
+    }
+}
+
+// Not for `E: Into<TaskError>`: foreign error types that are not `std::error::Error` could never be added to that.
+#[diagnostic::do_not_recommend]
+impl<E: Into<Box<dyn StdError + Send + Sync>>> IntoTaskError for E {
+    fn into_task_error(self) -> TaskError {
+        TaskError::from_boxed(self.into(), type_name::<E>())
     }
 }
 

@@ -83,18 +83,48 @@ pub fn output_schema<K: Task>() -> serde_json::Value {
     schema_of::<K::Output>()
 }
 
-/// Encodes what a task gave that returns a `Result`.
-pub fn finish<K: Task, R>(task: &TaskDefinition, result: R) -> Result<Json, TaskError>
-where
-    R: IntoTaskResult<Output = K::Output>,
-    R::Error: IntoTaskError,
-{
-    handler::finish(task, result)
+/// Encodes what a task gave.
+pub fn finish<K: Task>(task: &TaskDefinition, output: K::Output) -> Result<Json, TaskError> {
+    handler::finish_plain(task, output)
 }
 
-/// Encodes what a task gave that cannot fail.
-pub fn finish_plain<K: Task>(task: &TaskDefinition, output: K::Output) -> Result<Json, TaskError> {
-    handler::finish_plain(task, output)
+/// The result of a task, with its error as it is.
+pub fn result<K: Task, R: IntoTaskResult<Output = K::Output>>(result: R) -> Result<K::Output, R::Error> {
+    result.into_result()
+}
+
+/// The error of a task. Turns into a [`TaskError`] by the conversion of the user's own, if there is one: then the
+/// inherent method is found before that of [`AnyFailed`].
+#[derive(Debug)]
+pub struct Failed<E>(pub E);
+
+impl<E: Into<TaskError>> Failed<E> {
+    /// The error as tasks report it.
+    pub fn __mageflow_error(self) -> TaskError {
+        self.0.into()
+    }
+}
+
+/// Found for errors without a conversion of their own.
+pub trait AnyFailed {
+    /// The error.
+    type Error;
+
+    /// The error as tasks report it.
+    fn __mageflow_error(self) -> TaskError
+    where
+        Self::Error: IntoTaskError;
+}
+
+impl<E> AnyFailed for Failed<E> {
+    type Error = E;
+
+    fn __mageflow_error(self) -> TaskError
+    where
+        E: IntoTaskError,
+    {
+        self.0.into_task_error()
+    }
 }
 
 /// Makes the task. Its location is that of the caller.
@@ -156,13 +186,13 @@ pub fn signature<T: FromSignature>(ctx: &TaskContext) -> Result<T, TaskError> {
 pub struct Returned<T>(PhantomData<T>);
 
 impl<T> Returned<T> {
-    /// The value to call `is_plain` on.
+    /// The value to call `__mageflow_is_plain` on.
     pub const NEW: Self = Self(PhantomData);
 }
 
 impl<T, E> Returned<Result<T, E>> {
     /// Fails to compile.
-    pub fn is_plain(&self)
+    pub fn __mageflow_is_plain(&self)
     where
         Result<T, E>: SaysResult,
     {
@@ -181,7 +211,7 @@ pub trait SaysResult {}
 /// Found for types that are not a `Result`.
 pub trait IsPlain {
     /// Does nothing.
-    fn is_plain(&self) {}
+    fn __mageflow_is_plain(&self) {}
 }
 
 impl<T> IsPlain for Returned<T> {}

@@ -52,7 +52,7 @@ pub(crate) fn task(task: &Task) -> TokenStream {
             }
             impl ::core::fmt::Debug for #ty {
                 fn fmt(&self, __mageflow_out: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    __mageflow_out.write_str(#shown)
+                    ::core::fmt::Formatter::write_str(__mageflow_out, #shown)
                 }
             }
             #deref
@@ -147,14 +147,26 @@ fn run(task: &Task, ty: &Ident) -> TokenStream {
         Output::Unit => at(Span::call_site()),
         Output::Plain(ty) | Output::Result(ty) => at(ty.span()),
     };
+    // The output has a name that is spanned at the type: that is where a type that does not fit is to be shown.
     let encoded = match &task.output {
-        Output::Unit | Output::Plain(_) => quote_spanned!(output=> ::mageflow::__private::finish_plain::<#ty>),
-        Output::Result(returned) => quote_spanned!(output=> ::mageflow::__private::finish::<#ty, #returned>),
+        Output::Unit | Output::Plain(_) => {
+            quote_spanned!(output=> ::mageflow::__private::finish::<#ty>(__mageflow_task, __mageflow_output))
+        }
+        Output::Result(returned) => quote_spanned! {output=>
+            match ::mageflow::__private::result::<#ty, #returned>(__mageflow_output) {
+                ::core::result::Result::Ok(__mageflow_output) => {
+                    ::mageflow::__private::finish::<#ty>(__mageflow_task, __mageflow_output)
+                }
+                ::core::result::Result::Err(__mageflow_error) => ::core::result::Result::Err(
+                    ::mageflow::__private::Failed(__mageflow_error).__mageflow_error()
+                ),
+            }
+        },
     };
-    // Passed on under a name that is spanned at the type: that is where a type that does not fit is to be shown.
-    let encoded = quote_spanned!(output=> #encoded(__mageflow_task, __mageflow_output));
     let guard = match &task.output {
-        Output::Plain(ty) => quote_spanned!(output=> ::mageflow::__private::Returned::<#ty>::NEW.is_plain();),
+        Output::Plain(ty) => {
+            quote_spanned!(output=> ::mageflow::__private::Returned::<#ty>::NEW.__mageflow_is_plain();)
+        }
         Output::Unit | Output::Result(_) => TokenStream::new(),
     };
     let boxed = quote_spanned! {at(ident.span())=>
@@ -173,7 +185,7 @@ fn run(task: &Task, ty: &Ident) -> TokenStream {
             __mageflow_ctx: ::mageflow::__private::TaskContext,
             __mageflow_arguments: ::mageflow::__private::Arguments,
         ) -> ::mageflow::__private::HandlerFuture {
-            use ::mageflow::__private::IsPlain as _;
+            use ::mageflow::__private::{AnyFailed as _, IsPlain as _};
             #guard
             #boxed
         }
@@ -206,21 +218,31 @@ fn decoded(task: &Task) -> TokenStream {
     if let [(index, input)] = inputs[..] {
         let decoder = decoder(index);
         return match default(input) {
-            Some(value) => quote!((Self::#decoder.one_or(__mageflow_task, &__mageflow_arguments, || #value)?,)),
-            None => quote!((Self::#decoder.one(__mageflow_task, &__mageflow_arguments)?,)),
+            Some(value) => quote! {
+                (::mageflow::__private::Argument::one_or(&Self::#decoder, __mageflow_task, &__mageflow_arguments, || #value)?,)
+            },
+            None => quote! {
+                (::mageflow::__private::Argument::one(&Self::#decoder, __mageflow_task, &__mageflow_arguments)?,)
+            },
         };
     }
     let names = inputs.iter().map(|(_, input)| shown_name(&input.ident));
     let taken = inputs.iter().enumerate().map(|(place, (index, input))| {
         let decoder = decoder(*index);
         match default(input) {
-            Some(value) => quote!(Self::#decoder.take_or(&__mageflow_bound, #place, || #value)?),
-            None => quote!(Self::#decoder.take(&__mageflow_bound, #place)?),
+            Some(value) => quote! {
+                ::mageflow::__private::Argument::take_or(&Self::#decoder, &__mageflow_bound, #place, || #value)?
+            },
+            None => quote!(::mageflow::__private::Argument::take(&Self::#decoder, &__mageflow_bound, #place)?),
         }
     });
     let bound = if inputs.is_empty() { quote!(_) } else { quote!(__mageflow_bound) };
     quote! {{
-        let #bound = __mageflow_arguments.bind(&__mageflow_task.name, &[#(#names),*])?;
+        let #bound = ::mageflow::__private::Arguments::bind(
+            &__mageflow_arguments,
+            &__mageflow_task.name,
+            &[#(#names),*],
+        )?;
         (#(#taken,)*)
     }}
 }
@@ -261,7 +283,9 @@ fn described(task: &Task, ty: &Ident) -> TokenStream {
     let output = match &task.output {
         Output::Unit => quote!(()),
         Output::Plain(ty) => ty.to_token_stream(),
-        Output::Result(ty) => quote_spanned!(at(ty.span())=> <#ty as ::mageflow::__private::IntoTaskResult>::Output),
+        Output::Result(ty) => {
+            quote_spanned!(at(ty.span())=> <#ty as ::mageflow::__private::IntoTaskResult>::Output)
+        }
     };
     let name = match &task.options.name {
         Some(name) => name.value(),

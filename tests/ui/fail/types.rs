@@ -32,11 +32,6 @@ fn no_error() -> Result<u8, NotAnError> {
 }
 
 #[mageflow::task]
-fn text_error() -> Result<u8, String> {
-    Ok(1)
-}
-
-#[mageflow::task]
 fn hidden_result() -> Fallible {
     Ok(1)
 }

@@ -26,6 +26,30 @@ fn parse(text: String) -> Result<i64, std::num::ParseIntError> {
     text.parse()
 }
 
+// What turns into a boxed error, and what has a conversion of its own.
+#[mageflow::task]
+fn text_error() -> Result<u8, String> {
+    Err("no".to_owned())
+}
+
+#[mageflow::task]
+async fn boxed_error() -> Result<u8, Box<dyn std::error::Error + Send + Sync>> {
+    Ok("1".parse()?)
+}
+
+struct Own;
+
+impl From<Own> for TaskError {
+    fn from(_: Own) -> Self {
+        TaskError::terminal("own")
+    }
+}
+
+#[mageflow::task]
+fn own_error() -> Result<u8, Own> {
+    Err(Own)
+}
+
 mod net {
     pub type NetResult<T> = Result<T, std::io::Error>;
 }
@@ -75,6 +99,6 @@ fn main() {
         a
     }
     assert_eq!(in_a_function(1), 1);
-    let _ = (look, echo_number, echo_text);
+    let _ = (text_error, boxed_error, own_error, look, echo_number, echo_text);
     let _future = async { (resize(Photo { url: String::new() }).await, again(3).await) };
 }

@@ -37,8 +37,11 @@ pub mod tasks {
     trait Into {
         fn into(&self) {}
         fn clone(&self) {}
-        fn is_plain(&self) {}
-        fn bind(&self) {}
+        fn bind(self) where Self: Sized {}
+        fn take(self) where Self: Sized {}
+        fn one(self) where Self: Sized {}
+        fn one_or(self) where Self: Sized {}
+        fn registered(self) where Self: Sized {}
     }
     impl<T> Into for T {}
     // A constant turns a pattern of its name into a comparison.
