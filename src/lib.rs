@@ -43,3 +43,20 @@ pub use registry::{Accepts, Handler, HandlerFuture, RegisteredTask, Takes, Takes
 pub use signature::{Completion, SignatureKey, Status};
 pub use startup::{Worker, WorkerHandle};
 pub use task::*;
+
+/// What a file that defines or runs tasks wants in scope.
+pub mod prelude {
+    pub use crate::{
+        Backoff, Completion, IntoSignature, Json, Mageflow, MageflowClient, OnLocked, Priority, Signature,
+        SignatureHandle, SignatureKey, Status, SubmitOptions, Swarm, SwarmHandle, TaskBuilder, TaskContext, TaskError,
+        TaskExt, TaskFailure, TaskId, TaskResult, TaskStatus, args, chain, sign, swarm,
+    };
+    #[cfg(feature = "macros")]
+    pub use crate::{stagger_execution, with_ctx, with_signature};
+    pub use serde::{Deserialize, Serialize};
+}
+
+/// The README's code runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -249,6 +249,8 @@ impl Scheduler {
                     let limit = run.options.schedule_timeout.filter(|_| first);
                     self.push(run, queue, limit.map(|limit| later(at, limit)), wakes);
                 }
+                // Given back by a worker that shut down, it stands under its old ticket, but it was started in time.
+                Due::Expires if run.was_started() => {}
                 Due::Expires => {
                     let ticket = self.next_ticket();
                     run.place.set(ticket, queue, true);
@@ -513,6 +515,11 @@ impl Scheduler {
             pool.waking += 1;
             wakes.slots.push(pool.bells[slot as usize].clone());
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.queues.iter().map(|queue| queue.lanes.len()).sum(), self.timers.len())
     }
 
     #[cfg(test)]

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     adapters::{Delivery, DeliveryHandler, Disposition, StopReason, WorkerAdapter, WorkerOptions},
     error::Result,
-    task::{FailureKind, TaskFailure},
+    task::{FailureKind, TaskData, TaskFailure},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -62,6 +62,7 @@ impl EmbeddedWorker {
                     bell,
                     // One copy each: all slots would else fight over one counter at every delivery.
                     worker: self.options.name.as_str().into(),
+                    no_data: TaskData::default(),
                 };
                 slots.spawn(slot.serve(kill.clone()));
             }
@@ -144,6 +145,7 @@ struct Slot {
     seat: Seat,
     bell: Arc<Notify>,
     worker: Arc<str>,
+    no_data: TaskData,
 }
 
 impl Slot {
@@ -211,9 +213,9 @@ impl Slot {
         let Attempt { number, arguments, stop } = attempt;
         let limit = self.shared.config.max_log_lines;
         let context = EmbeddedContext::new(run.clone(), self.worker.clone(), number, limit);
-        let mut delivery = Delivery::new(context::info(run, number, context), arguments, stop);
+        let mut delivery = Delivery::new(context::info(run, number, context, &self.no_data), arguments, stop);
         delivery.mark = run.mark.clone();
-        delivery.options = Some(run.options.clone());
+        delivery.options = run.options_known.then(|| run.options.clone());
         delivery
     }
 

@@ -45,7 +45,7 @@ fn plan(kind: Kind) -> Plan {
 
 /// A task's record with nothing special.
 pub(super) fn record(key: &SignatureKey) -> Record {
-    let kind = Kind::Task { task: "sample".into(), options: Arc::default(), shape: Arc::default() };
+    let kind = Kind::Task { task: "sample".into(), options: Some(Arc::default()), shape: Arc::default() };
     Record::new(key.clone(), plan(kind), at(0))
 }
 
@@ -168,11 +168,11 @@ pub(super) fn full_records(graph: GraphId) -> Vec<Record> {
         Kind::Swarm(SwarmLimits::default()),
         Kind::Swarm(SwarmLimits { max_concurrency: 7, stop_after_n_failures: Some(3), max_task_allowed: Some(1000) }),
         Kind::Note { slot: u32::MAX },
-        Kind::Task { task: "plain".into(), options: Arc::default(), shape: Arc::default() },
+        Kind::Task { task: "plain".into(), options: None, shape: Arc::default() },
     ];
     kinds.extend(backoffs().into_iter().zip(shapes()).map(|(backoff, shape)| Kind::Task {
         task: "größe ☃".into(),
-        options: Arc::new(full_options(backoff)),
+        options: Some(Arc::new(full_options(backoff))),
         shape: Arc::new(shape),
     }));
     let statuses = [

@@ -191,3 +191,37 @@ async fn a_task_limits_its_own_runs_and_nobody_elses() {
     let own: Vec<_> = ids[..6].iter().filter_map(|id| started.get(id)).collect();
     assert!(own.is_sorted() && own.len() == 5, "{own:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_started_in_time_does_not_expire() {
+    let t = Test::new();
+    let worker = t.worker(1).await;
+    let invocation = call_with("gate", |options| options.schedule_timeout = Some(S(60)));
+    let id = t.workflow.run_no_wait(invocation).await.unwrap();
+    t.stub.delivered(1).await;
+    worker.shutdown.now.cancel();
+    worker.handle.await.unwrap().unwrap();
+    tokio::time::sleep(S(100)).await;
+    let _next = t.worker(1).await;
+    t.stub.gate.add_permits(1);
+    assert!(t.wait(&id).await.is_completed());
+}
+
+/// Timers and messages of what has moved on must not pile up.
+#[tokio::test(start_paused = true)]
+async fn what_was_removed_takes_no_room() {
+    let t = Test::new();
+    for _ in 0..1000 {
+        for invocation in [call("ok"), delayed("ok", S(1_000_000))] {
+            let id = t.workflow.run_no_wait(invocation).await.unwrap();
+            t.workflow.cancel(&id).await.unwrap();
+        }
+    }
+    let _worker = t.worker(1).await;
+    for _ in 0..1000 {
+        let limited = call_with("ok", |options| options.schedule_timeout = Some(S(1_000_000)));
+        t.workflow.run(limited).await.unwrap();
+    }
+    let (messages, timers) = lock(&t.engine.shared.scheduler).sizes();
+    assert!(messages < 100 && timers < 200, "{messages} {timers}");
+}
