@@ -147,6 +147,8 @@ impl TaskRunner {
                 Some(failure) => failure.into(),
             },
             Ran::Stopped(_) => return Judged::GivenBack,
+            // It was told to end just before: the same, whether or not the end was waited for.
+            Ran::Ended(Err(_)) if stop.reason().is_some() => return Judged::GivenBack,
             Ran::Ended(Err(error)) => error,
             Ran::TimedOut => {
                 let limit = options.timeout.unwrap_or_default();
