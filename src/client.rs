@@ -16,7 +16,7 @@ use std::{any::Any, fmt, future::Future, ops::Deref, sync::Arc};
 
 /// The library, put together: a [`MageflowClient`] that can also run workers. Cheap to clone.
 ///
-/// ```
+/// ```standalone_crate
 /// use mageflow::prelude::*;
 ///
 /// #[mageflow::task]
@@ -62,6 +62,7 @@ impl From<Arc<dyn TaskManagerAdapter>> for SuppliedClient {
 
 impl Mageflow {
     /// On the engine of this client.
+    #[allow(clippy::new_ret_no_self)] // A `Mageflow` without a builder has nothing to be configured by.
     pub fn new(client: impl Into<SuppliedClient>) -> MageflowBuilder {
         MageflowBuilder { client: Some(client.into()), ..Self::builder() }
     }

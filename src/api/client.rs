@@ -6,7 +6,7 @@ use crate::{
     context::TaskContext,
     engine::{Creation, Engine, LockGuard, OnLocked, SignatureResult},
     error::{Error, Result},
-    registry::{Registry, Task},
+    registry::{Registry, TakesAny, Task},
     signature::{SignatureKey, Status},
     store::SignatureStore,
     task::{Arguments, CallShape, IntoArguments, Json, TaskId, TaskInfo, TaskName, TaskOptions, TaskResult, Untyped},
@@ -324,6 +324,18 @@ impl MageflowClient {
     /// Attaches a signature to this client, so that it can be stored or run.
     pub fn sign<S: IntoSignature>(&self, signature: S) -> Signature<S::Input, S::Output, S::Previous> {
         signature.into_signature().attached(self.clone())
+    }
+
+    /// A signature of a task that is registered here, by its name.
+    ///
+    /// # Errors
+    /// [`Error::UnrecognizedTask`] if it is not; a task of another process is [`Signature::by_name`].
+    pub fn sign_by_name(&self, task: impl Into<TaskName>) -> Result<Signature<Untyped, Json, TakesAny>> {
+        let name = task.into();
+        match self.registry.get(name.as_str()) {
+            Some(_) => Ok(self.sign(Signature::by_name(name))),
+            None => Err(Error::UnrecognizedTask { name, known: self.registry.names() }),
+        }
     }
 
     /// A chain: a tuple of tasks, signatures, chains and swarms whose types fit, or a list of untyped ones.

@@ -99,7 +99,7 @@ impl Engine {
         }
         let mut change = Change::new(graph, StoreTime::default());
         for record in last_batch.into_iter().chain(roots.iter().cloned()) {
-            let alarm = self.alarm(&record);
+            let alarm = self.alarm_of_promise(&record);
             let record = change.create(record, alarm);
             if record.state.started {
                 change.promise_start(&record);
@@ -142,7 +142,7 @@ impl Engine {
             record.start(Source::Message(message.clone()), None, Utc::now())?;
             self.check_size(&record)?;
             let mut change = Change::new(key.graph(), located.now);
-            let alarm = self.alarm(&record);
+            let alarm = self.alarm_of_promise(&record);
             let record = change.update(&located.stored, record, 0, alarm);
             change.promise_start(&record);
             self.commit(change).await.map(drop)
@@ -202,7 +202,7 @@ impl Engine {
                 change.create(record, None);
             }
         }
-        let alarm = self.alarm(&record);
+        let alarm = self.alarm_of_promise(&record);
         let wakes = record.is_live();
         let record = change.update(&located.stored, record, 0, alarm);
         if wakes {
@@ -232,7 +232,7 @@ impl Engine {
                 return Ok(());
             }
             let mut change = Change::new(key.graph(), located.now);
-            let alarm = self.alarm(&record);
+            let alarm = self.alarm_of_promise(&record);
             let wakes = record.is_live();
             let record = change.update(&located.stored, record, 0, alarm);
             if wakes {

@@ -96,8 +96,15 @@ impl Engine {
                 let mut change = Change::new(mark.key.graph(), located.now);
                 let alarm = self.alarm(&record);
                 let record = change.update(&located.stored, record, 0, alarm);
-                let committed = self.commit(change).await?;
+                // Known as running before it is recorded: whoever cancels it afterwards finds it here.
                 self.0.running.insert(token, mark.key.clone(), stop.clone());
+                let committed = match self.commit(change).await {
+                    Ok(committed) => committed,
+                    Err(error) => {
+                        self.0.running.remove(token);
+                        return Err(error);
+                    }
+                };
                 let version = committed.versions.first().copied().unwrap_or_default();
                 Ok(Entered::Run(SignedRun {
                     engine: self.clone(),
@@ -178,7 +185,10 @@ impl Engine {
     ) -> Result<Finished> {
         let mut record = Record::clone(&located.stored.record);
         let Some(ending) = record.finish(token, verdict.clone(), located.control, Utc::now()) else {
-            return Ok(Finished::Lost);
+            return Ok(match record.state.status {
+                Status::Cancelled => Finished::Ended(Status::Cancelled),
+                _ => Finished::Lost,
+            });
         };
         let mut change = Change::new(key.graph(), located.now);
         let finished = match &record.state {

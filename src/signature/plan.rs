@@ -75,6 +75,15 @@ impl Layout<'_> {
             },
             self.now,
         );
+        match &record.plan.kind {
+            Kind::Task { task, shape, .. } => shape.check(task, &record.plan.own)?,
+            // What is given to all its children is given by name.
+            kind if record.plan.own.args().is_some() => {
+                let reason = format!("a {} takes named arguments only", kind.word());
+                return Err(Error::InvalidArguments { reason });
+            }
+            _ => {}
+        }
         for (callback, role) in [
             (&template.on_success, Role::OnSuccess),
             (&template.on_error, Role::OnError),
@@ -136,7 +145,7 @@ impl Layout<'_> {
                 let shape = template.shape.clone().or(known.as_ref().map(|known| known.1.clone())).unwrap_or_default();
                 Kind::Task {
                     task: template.task.clone(),
-                    options: template.options.clone().or(known.map(|known| known.0)).unwrap_or_default(),
+                    options: template.options.clone().or(known.map(|known| known.0)),
                     shape: match &template.return_field {
                         Some(field) => Arc::new(with_return_field(&shape, field)),
                         None => shape,

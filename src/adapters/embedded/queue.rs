@@ -66,7 +66,7 @@ impl Lanes {
         self.0.iter().all(VecDeque::is_empty)
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.iter().map(VecDeque::len).sum()
     }
 

@@ -35,7 +35,7 @@ fn record(kind: Kind) -> Record {
 }
 
 fn task_kind() -> Kind {
-    Kind::Task { task: "t".into(), options: Arc::default(), shape: Arc::default() }
+    Kind::Task { task: "t".into(), options: Some(Arc::default()), shape: Arc::default() }
 }
 
 fn message() -> Source {

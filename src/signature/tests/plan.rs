@@ -115,19 +115,19 @@ fn options_and_shape_are_its_own_else_those_that_are_known() {
         let key = SignatureKey::root(GraphId::new());
         let planned = planned(template, key, None, Ttl::default(), now(), &known).unwrap();
         match &planned.root.plan.kind {
-            Kind::Task { options, shape, .. } => (options.retries, CallShape::clone(shape)),
+            Kind::Task { options, shape, .. } => (options.as_ref().map(|options| options.retries), CallShape::clone(shape)),
             kind => panic!("{}", kind.word()),
         }
     };
-    assert_eq!(of(&task("known")), (3, CallShape::clone(&known_shape)));
-    assert_eq!(of(&task("other")), (0, CallShape::default()));
+    assert_eq!(of(&task("known")), (Some(3), CallShape::clone(&known_shape)));
+    assert_eq!(of(&task("other")), (None, CallShape::default()));
     let changed = with(task("known"), |template| {
         let TemplateKind::Task(task) = &mut template.kind else { return };
         task.options = Some(Arc::new(TaskOptions { retries: 9, ..TaskOptions::default() }));
         task.return_field = Some("r".into());
     });
     let shape = CallShape::Parameters { names: vec!["a".into()], return_field: Some("r".into()) };
-    assert_eq!(of(&changed), (9, shape));
+    assert_eq!(of(&changed), (Some(9), shape));
 }
 
 #[test]
