@@ -146,7 +146,9 @@ impl TaskRunner {
                 None => return Judged::Done(json),
                 Some(failure) => failure.into(),
             },
+            // One that watches the signal itself may have ended before anybody looked: what it says is no failure.
             Ran::Stopped(_) => return Judged::GivenBack,
+            Ran::Ended(Err(_)) if stop.reason().is_some() => return Judged::GivenBack,
             Ran::Ended(Err(error)) => error,
             Ran::TimedOut => {
                 let limit = options.timeout.unwrap_or_default();

@@ -34,7 +34,7 @@ impl fmt::Debug for RegisteredTask {
 /// The function's name becomes a value of a type that implements this and that can be called like the function.
 pub trait Task: Copy + Send + Sync + 'static {
     /// What it takes: its one parameter, or a tuple of its parameters.
-    type Input: TaskInput;
+    type Input;
     /// What it takes from the step before it in a chain: [`Takes`] of a parameter's type, or [`TakesAny`].
     type Previous;
     /// What it returns, without the `Result` around it.

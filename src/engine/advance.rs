@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     signature::{Chain, Control, Fill, Kind, Outcome, Record, SignatureKey, Source, Status},
     store::Stored,
-    task::{FailureKind, Json, TaskFailure},
+    task::{Arguments, FailureKind, Json, TaskFailure},
 };
 use chrono::Utc;
 use std::sync::Arc;
@@ -226,6 +226,17 @@ fn gone(key: &SignatureKey) -> TaskFailure {
     failure
 }
 
+/// What an error callback is shown as the original message: for a task that was signed with arguments, or that
+/// inherited some, all that it ran with.
+fn given_to(record: &Record) -> Arguments {
+    let Some(input) = &record.input else { return Arguments::default() };
+    let has_own = input.inherited.is_some() || !record.plan.own.is_empty();
+    match record.plan.kind {
+        Kind::Task { .. } if has_own => record.arguments().unwrap_or_else(|_| input.message()),
+        _ => input.message(),
+    }
+}
+
 /// Shared with those that end tasks.
 impl Engine {
     /// Adds the end of a record to a change: the container is told, the callbacks are started.
@@ -274,7 +285,7 @@ impl Engine {
             };
             let source = match (role, &failure) {
                 (Role::OnError, Some(failure)) => Source::Failure {
-                    message: record.input.as_ref().map(|input| input.message()).unwrap_or_default(),
+                    message: given_to(record),
                     failure: Arc::new(failure.clone()),
                 },
                 (Role::OnSuccess, _) => Source::Previous(result.clone().unwrap_or_default()),

@@ -63,7 +63,7 @@ pub struct ItemResult {
     pub index: u32,
     /// Its key.
     pub key: SignatureKey,
-    /// Where it stands; an item whose record is gone has failed.
+    /// Where it stands, pauses and the end of its container included; an item whose record is gone has failed.
     pub status: Status,
     /// What came out.
     pub result: Option<Json>,
@@ -160,6 +160,8 @@ impl Engine {
             return Err(Error::WrongKind { key: key.clone(), expected: "chain or a swarm" });
         }
         let total = container.state.counters.total;
+        // What holds for the container holds for what it contains; an end of it as a cancellation.
+        let above = if container.state.status.is_ended() { Control::Cancel } else { located.control };
         let mut items = Vec::new();
         let (mut next, until) = (from, total.min(from.saturating_add(count)));
         while next < until {
@@ -167,14 +169,20 @@ impl Engine {
             let keys: Vec<_> = (next..page).map(|index| key.child(index)).collect();
             let children = self.store()?.load(&keys).await?.records;
             for ((index, key), child) in (next..page).zip(keys).zip(children) {
-                items.push(self.item(index, key, child.map(|stored| stored.record)).await?);
+                items.push(self.item(index, key, child.map(|stored| stored.record), above).await?);
             }
             next = page;
         }
         Ok(items)
     }
 
-    async fn item(&self, index: u32, key: SignatureKey, record: Option<std::sync::Arc<Record>>) -> Result<ItemResult> {
+    async fn item(
+        &self,
+        index: u32,
+        key: SignatureKey,
+        record: Option<std::sync::Arc<Record>>,
+        above: Control,
+    ) -> Result<ItemResult> {
         let Some(record) = record else {
             return Ok(ItemResult { index, key, status: Status::Failed, result: None, error: None });
         };
@@ -183,7 +191,14 @@ impl Engine {
             _ => None,
         };
         let error = record.failure().cloned();
-        Ok(ItemResult { index, key, status: record.state.status, result, error })
+        let status = match (record.state.status, above) {
+            (status, _) if status.is_ended() => status,
+            (_, Control::Cancel) => Status::Cancelled,
+            (_, Control::Interrupt) | (Status::Interrupted, _) => Status::Interrupted,
+            (_, Control::Suspend) => Status::Suspended,
+            (status, Control::Go) => status,
+        };
+        Ok(ItemResult { index, key, status, result, error })
     }
 
     /// What came out of a signature that is done; `null` if it did not get there.

@@ -325,6 +325,25 @@ impl<T: Serialize + ?Sized> IntoArguments<super::Untyped> for &T {
     }
 }
 
+/// A borrowed text or list for a task that takes an owned one.
+impl IntoArguments<String> for &str {
+    fn into_arguments(self, shape: &CallShape) -> Result<Arguments> {
+        encode_for(self, shape)
+    }
+}
+
+impl<T: Serialize> IntoArguments<Vec<T>> for &[T] {
+    fn into_arguments(self, shape: &CallShape) -> Result<Arguments> {
+        encode_for(self, shape)
+    }
+}
+
+impl<T: Serialize, const N: usize> IntoArguments<Vec<T>> for &[T; N] {
+    fn into_arguments(self, shape: &CallShape) -> Result<Arguments> {
+        encode_for(&self[..], shape)
+    }
+}
+
 fn encode_for<T: Serialize + ?Sized>(value: &T, shape: &CallShape) -> Result<Arguments> {
     let json = Json::encode(value).map_err(|e| Error::InvalidArguments { reason: e.to_string() })?;
     Ok(Arguments::from_value(json, shape))

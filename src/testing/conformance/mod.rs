@@ -131,6 +131,15 @@ pub fn cases() -> Vec<Case> {
         chapters::context::CASES,
         chapters::client::CASES,
         chapters::engine::CASES,
+        chapters::signatures::CASES,
+        chapters::chains::CASES,
+        chapters::swarms::CASES,
+        chapters::callbacks::CASES,
+        chapters::lifecycle::CASES,
+        chapters::locks::CASES,
+        chapters::expiry::CASES,
+        chapters::durable::CASES,
+        chapters::nesting::CASES,
     ];
     chapters.concat()
 }
