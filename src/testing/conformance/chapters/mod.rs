@@ -5,6 +5,7 @@ mod calls;
 pub(super) mod callbacks;
 pub(super) mod chains;
 pub(super) mod durable;
+pub(super) mod endings;
 pub(super) mod expiry;
 pub(super) mod lifecycle;
 pub(super) mod locks;
