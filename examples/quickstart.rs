@@ -43,7 +43,7 @@ fn read(path: PathBuf) -> Result<Text, TaskError> {
 #[mageflow::task(retries = 3, backoff = constant("5ms"))]
 #[with_ctx]
 async fn count_words(input: Text, ctx: TaskContext) -> Result<Counted, TaskError> {
-    if ctx.execution_info().attempt_number == 1 && input.text.len() % 5 == 0 {
+    if ctx.execution_info().attempt_number == 1 && input.text.len().is_multiple_of(5) {
         return Err(TaskError::new("an unlucky file"));
     }
     let (lines, words) = (input.text.lines().count(), input.text.split_whitespace().count());

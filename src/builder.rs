@@ -295,6 +295,3 @@ fn decode<T: TaskInput>(
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

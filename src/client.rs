@@ -16,7 +16,7 @@ use std::{any::Any, fmt, future::Future, ops::Deref, sync::Arc};
 
 /// The library, put together: a [`MageflowClient`] that can also run workers. Cheap to clone.
 ///
-/// ```
+/// ```standalone_crate
 /// use mageflow::prelude::*;
 ///
 /// #[mageflow::task]

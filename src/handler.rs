@@ -15,7 +15,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 use serde_json::{Map, Value, json};
-use std::{sync::LazyLock, thread::available_parallelism};
+use std::{any::type_name, error::Error as StdError, sync::LazyLock, thread::available_parallelism};
 use tokio::sync::Semaphore;
 
 /// One parameter of a task.
@@ -30,7 +30,7 @@ pub struct Parameter<'a> {
 
 impl<'a> Parameter<'a> {
     /// Describes a parameter of type `T`.
-    pub const fn new<T: DeserializeOwned>(name: &'a str, has_default: bool) -> Self {
+    pub const fn new<T: TaskInput>(name: &'a str, has_default: bool) -> Self {
         Self {
             name,
             has_default,
@@ -125,30 +125,12 @@ pub fn one<T: TaskInput>(definition: &TaskDefinition, arguments: &Arguments) -> 
     }
 }
 
-/// The same with a default for a call without arguments.
-pub fn one_or<T: TaskInput>(
-    task: &TaskDefinition,
-    arguments: &Arguments,
-    default: impl FnOnce() -> T,
-) -> Result<T, TaskError> {
-    if arguments.is_empty() { Ok(default()) } else { one(task, arguments) }
-}
-
 /// Decodes one of several arguments. One that is missing may stand for nothing, if its type can.
 pub fn take<T: TaskInput>(bound: &BoundArguments<'_>, index: usize) -> Result<T, TaskError> {
     match absent() {
         Some(nothing) => bound.take_or(index, || nothing),
         None => bound.take(index),
     }
-}
-
-/// The same with a default.
-pub fn take_or<T: TaskInput>(
-    bound: &BoundArguments<'_>,
-    index: usize,
-    default: impl FnOnce() -> T,
-) -> Result<T, TaskError> {
-    bound.take_or(index, default)
 }
 
 /// What a type makes of a value that is not there: `None`, for an `Option` of any name.
@@ -203,22 +185,30 @@ impl<T, E> IntoTaskResult for Result<T, E> {
     }
 }
 
-/// An error that a task may return.
+/// An error that a task may return: a [`TaskError`], any error that is one, and what turns into a boxed error, like the
+/// errors of `anyhow` and plain texts.
 #[diagnostic::on_unimplemented(
     message = "a task cannot fail with `{Self}`",
     label = "`{Self}` does not turn into a `TaskError`",
-    note = "return `Result<_, TaskError>` and use `?` on any `std::error::Error + Send + Sync + 'static`, \
-            or implement `From<{Self}> for TaskError` by implementing `std::error::Error` for `{Self}`"
+    note = "return `Result<_, TaskError>` and use `?` on any `std::error::Error + Send + Sync + 'static`; \
+            or implement `std::error::Error` for `{Self}`"
 )]
 pub trait IntoTaskError {
     /// The error as tasks report it.
     fn into_task_error(self) -> TaskError;
 }
 
-#[diagnostic::do_not_recommend]
-impl<E: Into<TaskError>> IntoTaskError for E {
+impl IntoTaskError for TaskError {
     fn into_task_error(self) -> TaskError {
-        self.into()
+        self
+    }
+}
+
+// Not for `E: Into<TaskError>`: foreign error types that are not `std::error::Error` could never be added to that.
+#[diagnostic::do_not_recommend]
+impl<E: Into<Box<dyn StdError + Send + Sync>>> IntoTaskError for E {
+    fn into_task_error(self) -> TaskError {
+        TaskError::from_boxed(self.into(), type_name::<E>())
     }
 }
 

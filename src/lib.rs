@@ -55,3 +55,8 @@ pub mod prelude {
     pub use crate::{stagger_execution, with_ctx, with_signature};
     pub use serde::{Deserialize, Serialize};
 }
+
+/// The README's code runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,19 +5,16 @@
 
 use crate::{
     handler,
+    schema::schema_of,
     signature::SignatureKey,
-    task::{SchemaFn, TaskDefinition},
+    task::{BoundArguments, SchemaFn, TaskDefinition},
 };
 use std::{future::Future, marker::PhantomData, pin::Pin};
 
 pub use crate::{
     context::TaskContext,
-    handler::{
-        IntoTaskError, IntoTaskResult, Parameter, Returns, finish, finish_plain, input_schema, one, one_or,
-        run_blocking, take, take_or,
-    },
+    handler::{IntoTaskError, IntoTaskResult, Parameter, Returns, input_schema, run_blocking},
     registry::{Collected, Handler, HandlerFuture, RegisteredTask, Takes, TakesAny, Task, TaskInput, TaskOutput},
-    schema::schema_of,
     task::{Arguments, Backoff, Json, Priority, TaskError, TaskOptions},
 };
 pub use inventory;
@@ -29,6 +26,106 @@ pub use std::{
 
 /// What a direct call of an `async` task gives.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A parameter together with the code that decodes its arguments.
+///
+/// A type that cannot be decoded is reported where this is made, and nowhere else: what uses it has no bounds.
+#[derive(Debug)]
+pub struct Argument<T> {
+    /// The description.
+    pub parameter: Parameter<'static>,
+    one: fn(&TaskDefinition, &Arguments) -> Result<T, TaskError>,
+    take: fn(&BoundArguments<'_>, usize) -> Result<T, TaskError>,
+}
+
+impl<T> Argument<T> {
+    /// A parameter of this name.
+    pub const fn new(name: &'static str, has_default: bool) -> Self
+    where
+        T: TaskInput,
+    {
+        Self { parameter: Parameter::new::<T>(name, has_default), one: handler::one, take: handler::take }
+    }
+
+    /// Decodes the argument of a task with one parameter.
+    pub fn one(&self, task: &TaskDefinition, arguments: &Arguments) -> Result<T, TaskError> {
+        (self.one)(task, arguments)
+    }
+
+    /// The same with a default for a call without arguments.
+    pub fn one_or(
+        &self,
+        task: &TaskDefinition,
+        arguments: &Arguments,
+        default: impl FnOnce() -> T,
+    ) -> Result<T, TaskError> {
+        if arguments.is_empty() { Ok(default()) } else { self.one(task, arguments) }
+    }
+
+    /// Decodes one of several arguments.
+    pub fn take(&self, bound: &BoundArguments<'_>, index: usize) -> Result<T, TaskError> {
+        (self.take)(bound, index)
+    }
+
+    /// The same with a default.
+    pub fn take_or(
+        &self,
+        bound: &BoundArguments<'_>,
+        index: usize,
+        default: impl FnOnce() -> T,
+    ) -> Result<T, TaskError> {
+        if bound.text(index).is_none() { Ok(default()) } else { self.take(bound, index) }
+    }
+}
+
+/// JSON Schema of the output.
+pub fn output_schema<K: Task>() -> serde_json::Value {
+    schema_of::<K::Output>()
+}
+
+/// Encodes what a task gave.
+pub fn finish<K: Task>(task: &TaskDefinition, output: K::Output) -> Result<Json, TaskError> {
+    handler::finish_plain(task, output)
+}
+
+/// The result of a task, with its error as it is.
+pub fn result<K: Task, R: IntoTaskResult<Output = K::Output>>(result: R) -> Result<K::Output, R::Error> {
+    result.into_result()
+}
+
+/// The error of a task. Turns into a [`TaskError`] by the conversion of the user's own, if there is one: then the
+/// inherent method is found before that of [`AnyFailed`].
+#[derive(Debug)]
+pub struct Failed<E>(pub E);
+
+impl<E: Into<TaskError>> Failed<E> {
+    /// The error as tasks report it.
+    pub fn __mageflow_error(self) -> TaskError {
+        self.0.into()
+    }
+}
+
+/// Found for errors without a conversion of their own.
+pub trait AnyFailed {
+    /// The error.
+    type Error;
+
+    /// The error as tasks report it.
+    fn __mageflow_error(self) -> TaskError
+    where
+        Self::Error: IntoTaskError;
+}
+
+impl<E> AnyFailed for Failed<E> {
+    type Error = E;
+
+    fn __mageflow_error(self) -> TaskError
+    where
+        E: IntoTaskError,
+    {
+        self.0.into_task_error()
+    }
+}
 
 /// Makes the task. Its location is that of the caller.
 #[track_caller]
@@ -89,13 +186,13 @@ pub fn signature<T: FromSignature>(ctx: &TaskContext) -> Result<T, TaskError> {
 pub struct Returned<T>(PhantomData<T>);
 
 impl<T> Returned<T> {
-    /// The value to call `is_plain` on.
+    /// The value to call `__mageflow_is_plain` on.
     pub const NEW: Self = Self(PhantomData);
 }
 
 impl<T, E> Returned<Result<T, E>> {
     /// Fails to compile.
-    pub fn is_plain(&self)
+    pub fn __mageflow_is_plain(&self)
     where
         Result<T, E>: SaysResult,
     {
@@ -114,7 +211,7 @@ pub trait SaysResult {}
 /// Found for types that are not a `Result`.
 pub trait IsPlain {
     /// Does nothing.
-    fn is_plain(&self) {}
+    fn __mageflow_is_plain(&self) {}
 }
 
 impl<T> IsPlain for Returned<T> {}

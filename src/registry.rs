@@ -34,7 +34,7 @@ impl fmt::Debug for RegisteredTask {
 /// The function's name becomes a value of a type that implements this and that can be called like the function.
 pub trait Task: Copy + Send + Sync + 'static {
     /// What it takes: its one parameter, or a tuple of its parameters.
-    type Input: TaskInput;
+    type Input;
     /// What it takes from the step before it in a chain: [`Takes`] of a parameter's type, or [`TakesAny`].
     type Previous;
     /// What it returns, without the `Result` around it.
@@ -96,14 +96,14 @@ inventory::collect!(Collected);
 
 /// The tasks of one [`Mageflow`](crate::Mageflow), by name.
 #[derive(Clone, Debug, Default)]
-pub struct Registry(BTreeMap<TaskName, RegisteredTask>);
+pub(crate) struct Registry(BTreeMap<TaskName, RegisteredTask>);
 
 impl Registry {
     /// Everything that `#[task]` marked in this program.
     ///
     /// # Errors
     /// [`Error::DuplicateTask`].
-    pub fn collected() -> Result<Self> {
+    pub(crate) fn collected() -> Result<Self> {
         let mut registry = Self::default();
         for Collected(registered) in inventory::iter::<Collected> {
             registry.add(registered().clone())?;
@@ -115,7 +115,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::DuplicateTask`] if another one has its name.
-    pub fn add(&mut self, task: RegisteredTask) -> Result<()> {
+    pub(crate) fn add(&mut self, task: RegisteredTask) -> Result<()> {
         let name = task.definition.name.clone();
         if let Some(first) = self.0.get(&name)
             && !Arc::ptr_eq(&first.definition, &task.definition)
@@ -131,17 +131,17 @@ impl Registry {
     }
 
     /// The task of this name.
-    pub fn get(&self, name: &str) -> Option<&RegisteredTask> {
+    pub(crate) fn get(&self, name: &str) -> Option<&RegisteredTask> {
         self.0.get(name)
     }
 
     /// All tasks, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &RegisteredTask> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &RegisteredTask> {
         self.0.values()
     }
 
     /// The names, for messages.
-    pub fn names(&self) -> String {
+    pub(crate) fn names(&self) -> String {
         match self.0.is_empty() {
             true => "none".to_owned(),
             false => self.0.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),

@@ -25,7 +25,7 @@ pub(crate) fn task(task: &Task) -> TokenStream {
     let (outer, inner) = split_attributes(&task.function.attrs);
     let cfgs: Vec<_> = outer.iter().filter(|attr| attr.path().is_ident("cfg")).collect();
     let (sig, body) = (&task.function.sig, &task.function.body);
-    let (call, run) = (call(task), run(task, &ty));
+    let (decoders, call, run) = (decoders(task), call(task), run(task, &ty));
     let (deref, described) = (deref(task, &ty), described(task, &ty));
     let shown = ident.unraw().to_string();
     quote! {
@@ -46,12 +46,13 @@ pub(crate) fn task(task: &Task) -> TokenStream {
             impl #ty {
                 #(#inner)*
                 #sig #body
+                #decoders
                 #call
                 #run
             }
             impl ::core::fmt::Debug for #ty {
                 fn fmt(&self, __mageflow_out: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                    __mageflow_out.write_str(#shown)
+                    ::core::fmt::Formatter::write_str(__mageflow_out, #shown)
                 }
             }
             #deref
@@ -81,6 +82,12 @@ fn output_type(output: &Output) -> TokenStream {
     }
 }
 
+/// Shown where `span` is, but with names that mean what they mean in the rest of the macro's code, even if a
+/// `macro_rules!` wrote the function.
+fn at(span: Span) -> Span {
+    Span::call_site().located_at(span)
+}
+
 /// The local variable that holds input number `index`.
 fn local(index: usize) -> Ident {
     format_ident!("__mageflow_{index}", span = Span::call_site())
@@ -96,7 +103,7 @@ fn call(task: &Task) -> TokenStream {
     let types = task.inputs.iter().map(|input| &input.ty);
     let locals: Vec<_> = (0..task.inputs.len()).map(local).collect();
     // Spanned at the name, so that "this future is not `Send`" is said there.
-    let boxed = quote_spanned!(ident.span()=> ::mageflow::__private::Box::pin(Self::#ident(#(#locals),*)));
+    let boxed = quote_spanned!(at(ident.span())=> ::mageflow::__private::Box::pin(Self::#ident(#(#locals),*)));
     quote! {
         fn __mageflow_call(#(#locals: #types),*) -> ::mageflow::__private::BoxFuture<#output> {
             #boxed
@@ -132,26 +139,44 @@ fn run(task: &Task, ty: &Ident) -> TokenStream {
     let injected = task.inputs.iter().enumerate().map(|(index, input)| injected(index, input));
     let locals: Vec<_> = (0..task.inputs.len()).map(local).collect();
     let called = match task.run {
-        Run::Async => quote_spanned!(ident.span()=> Self::#ident(#(#locals),*).await),
+        Run::Async => quote_spanned!(at(ident.span())=> Self::#ident(#(#locals),*).await),
         Run::Inline => quote!(Self::#ident(#(#locals),*)),
         Run::Blocking => quote!(::mageflow::__private::run_blocking(move || Self::#ident(#(#locals),*)).await),
     };
+    let output = match &task.output {
+        Output::Unit => at(Span::call_site()),
+        Output::Plain(ty) | Output::Result(ty) => at(ty.span()),
+    };
+    // The output has a name that is spanned at the type: that is where a type that does not fit is to be shown.
     let encoded = match &task.output {
-        Output::Unit => quote!(::mageflow::__private::finish_plain::<()>),
-        Output::Plain(ty) => quote_spanned!(ty.span()=> ::mageflow::__private::finish_plain::<#ty>),
-        Output::Result(ty) => quote_spanned!(ty.span()=> ::mageflow::__private::finish::<#ty>),
+        Output::Unit | Output::Plain(_) => {
+            quote_spanned!(output=> ::mageflow::__private::finish::<#ty>(__mageflow_task, __mageflow_output))
+        }
+        Output::Result(returned) => quote_spanned! {output=>
+            match ::mageflow::__private::result::<#ty, #returned>(__mageflow_output) {
+                ::core::result::Result::Ok(__mageflow_output) => {
+                    ::mageflow::__private::finish::<#ty>(__mageflow_task, __mageflow_output)
+                }
+                ::core::result::Result::Err(__mageflow_error) => ::core::result::Result::Err(
+                    ::mageflow::__private::Failed(__mageflow_error).__mageflow_error()
+                ),
+            }
+        },
     };
     let guard = match &task.output {
-        Output::Plain(ty) => quote_spanned!(ty.span()=> ::mageflow::__private::Returned::<#ty>::NEW.is_plain();),
+        Output::Plain(ty) => {
+            quote_spanned!(output=> ::mageflow::__private::Returned::<#ty>::NEW.__mageflow_is_plain();)
+        }
         Output::Unit | Output::Result(_) => TokenStream::new(),
     };
-    let boxed = quote_spanned! {ident.span()=>
+    let boxed = quote_spanned! {at(ident.span())=>
         ::mageflow::__private::Box::pin(async move {
             let __mageflow_task = &*::mageflow::__private::Task::registered(&#ty).definition;
             let (#(#arguments,)*) = #decoded;
             ::core::mem::drop(__mageflow_arguments);
             #(#injected)*
-            #encoded(__mageflow_task, #called)
+            let __mageflow_output = #called;
+            #encoded
         })
     };
     quote! {
@@ -160,7 +185,7 @@ fn run(task: &Task, ty: &Ident) -> TokenStream {
             __mageflow_ctx: ::mageflow::__private::TaskContext,
             __mageflow_arguments: ::mageflow::__private::Arguments,
         ) -> ::mageflow::__private::HandlerFuture {
-            use ::mageflow::__private::IsPlain as _;
+            use ::mageflow::__private::{AnyFailed as _, IsPlain as _};
             #guard
             #boxed
         }
@@ -172,34 +197,52 @@ fn arguments(task: &Task) -> impl Iterator<Item = (usize, &Input)> {
     task.inputs.iter().enumerate().filter(|(_, input)| matches!(input.role, Role::Argument { .. }))
 }
 
+/// For each argument a constant that decodes it.
+fn decoders(task: &Task) -> TokenStream {
+    let constants = arguments(task).map(|(index, input)| {
+        let (ty, name, has_default) = (&input.ty, shown_name(&input.ident), default(input).is_some());
+        let decoder = decoder(index);
+        let new = quote_spanned!(at(ty.span())=> ::mageflow::__private::Argument::<#ty>::new(#name, #has_default));
+        quote!(const #decoder: ::mageflow::__private::Argument<#ty> = #new;)
+    });
+    quote!(#(#constants)*)
+}
+
+fn decoder(index: usize) -> Ident {
+    format_ident!("__MAGEFLOW_{index}", span = Span::call_site())
+}
+
 /// A tuple of the decoded arguments.
 fn decoded(task: &Task) -> TokenStream {
-    let inputs: Vec<_> = arguments(task).map(|(_, input)| input).collect();
-    if let [input] = inputs[..] {
-        let ty = &input.ty;
-        let decode = match default(input) {
-            Some(value) => quote_spanned! {ty.span()=>
-                ::mageflow::__private::one_or::<#ty>(__mageflow_task, &__mageflow_arguments, || #value)
+    let inputs: Vec<_> = arguments(task).collect();
+    if let [(index, input)] = inputs[..] {
+        let decoder = decoder(index);
+        return match default(input) {
+            Some(value) => quote! {
+                (::mageflow::__private::Argument::one_or(&Self::#decoder, __mageflow_task, &__mageflow_arguments, || #value)?,)
             },
-            None => {
-                quote_spanned!(ty.span()=> ::mageflow::__private::one::<#ty>(__mageflow_task, &__mageflow_arguments))
-            }
+            None => quote! {
+                (::mageflow::__private::Argument::one(&Self::#decoder, __mageflow_task, &__mageflow_arguments)?,)
+            },
         };
-        return quote!((#decode?,));
     }
-    let names = inputs.iter().map(|input| shown_name(&input.ident));
-    let taken = inputs.iter().enumerate().map(|(index, input)| {
-        let ty = &input.ty;
+    let names = inputs.iter().map(|(_, input)| shown_name(&input.ident));
+    let taken = inputs.iter().enumerate().map(|(place, (index, input))| {
+        let decoder = decoder(*index);
         match default(input) {
-            Some(value) => quote_spanned! {ty.span()=>
-                ::mageflow::__private::take_or::<#ty>(&__mageflow_bound, #index, || #value)?
+            Some(value) => quote! {
+                ::mageflow::__private::Argument::take_or(&Self::#decoder, &__mageflow_bound, #place, || #value)?
             },
-            None => quote_spanned!(ty.span()=> ::mageflow::__private::take::<#ty>(&__mageflow_bound, #index)?),
+            None => quote!(::mageflow::__private::Argument::take(&Self::#decoder, &__mageflow_bound, #place)?),
         }
     });
     let bound = if inputs.is_empty() { quote!(_) } else { quote!(__mageflow_bound) };
     quote! {{
-        let #bound = __mageflow_arguments.bind(&__mageflow_task.name, &[#(#names),*])?;
+        let #bound = ::mageflow::__private::Arguments::bind(
+            &__mageflow_arguments,
+            &__mageflow_task.name,
+            &[#(#names),*],
+        )?;
         (#(#taken,)*)
     }}
 }
@@ -214,7 +257,7 @@ fn default(input: &Input) -> Option<TokenStream> {
         Role::Argument { default: Fallback::Value(value), .. } => Some(value.to_token_stream()),
         Role::Argument { default: Fallback::OfType(span), .. } => {
             let ty = &input.ty;
-            Some(quote_spanned!(*span=> <#ty as ::core::default::Default>::default()))
+            Some(quote_spanned!(at(*span)=> <#ty as ::core::default::Default>::default()))
         }
         _ => None,
     }
@@ -228,7 +271,7 @@ fn injected(index: usize, input: &Input) -> TokenStream {
         Role::Context => quote!(let #local = ::core::clone::Clone::clone(&__mageflow_ctx);),
         Role::Signature => {
             let ty = &input.ty;
-            quote_spanned!(ty.span()=> let #local = ::mageflow::__private::signature::<#ty>(&__mageflow_ctx)?;)
+            quote_spanned!(at(ty.span())=> let #local = ::mageflow::__private::signature::<#ty>(&__mageflow_ctx)?;)
         }
     }
 }
@@ -240,37 +283,39 @@ fn described(task: &Task, ty: &Ident) -> TokenStream {
     let output = match &task.output {
         Output::Unit => quote!(()),
         Output::Plain(ty) => ty.to_token_stream(),
-        Output::Result(ty) => quote_spanned!(ty.span()=> <#ty as ::mageflow::__private::IntoTaskResult>::Output),
+        Output::Result(ty) => {
+            quote_spanned!(at(ty.span())=> <#ty as ::mageflow::__private::IntoTaskResult>::Output)
+        }
     };
     let name = match &task.options.name {
         Some(name) => name.value(),
         None => shown_name(ident),
     };
-    let parameters = arguments(task).map(|(_, input)| {
-        let (ty, name, has_default) = (&input.ty, shown_name(&input.ident), default(input).is_some());
-        quote_spanned!(ty.span()=> ::mageflow::__private::Parameter::new::<#ty>(#name, #has_default))
-    });
+    let parameters = arguments(task).map(|(index, _)| decoder(index));
     let returns = returns(task);
     let options = options(&task.options);
     // Spanned at the name: the definition's location is that of the call.
-    let define = quote_spanned!(ident.span()=> ::mageflow::__private::define);
+    let defined = quote_spanned! {ident.span()=>
+        ::mageflow::__private::define(
+            #name,
+            PARAMETERS,
+            #returns,
+            #options,
+            || ::mageflow::__private::input_schema(PARAMETERS),
+            ::mageflow::__private::output_schema::<#ty>,
+            ::mageflow::__private::Arc::new(#ty::__mageflow_run),
+        )
+    };
     quote! {
         impl ::mageflow::__private::Task for #ty {
             type Input = #input;
             type Previous = #previous;
             type Output = #output;
             fn registered(&self) -> &'static ::mageflow::__private::RegisteredTask {
-                const PARAMETERS: &[::mageflow::__private::Parameter<'static>] = &[#(#parameters),*];
+                const PARAMETERS: &[::mageflow::__private::Parameter<'static>] =
+                    &[#(#ty::#parameters.parameter),*];
                 static REGISTERED: ::mageflow::__private::LazyLock<::mageflow::__private::RegisteredTask> =
-                    ::mageflow::__private::LazyLock::new(|| #define(
-                        #name,
-                        PARAMETERS,
-                        #returns,
-                        #options,
-                        || ::mageflow::__private::input_schema(PARAMETERS),
-                        ::mageflow::__private::schema_of::<<#ty as ::mageflow::__private::Task>::Output>,
-                        ::mageflow::__private::Arc::new(#ty::__mageflow_run),
-                    ));
+                    ::mageflow::__private::LazyLock::new(|| #defined);
                 &REGISTERED
             }
         }

@@ -49,7 +49,7 @@ fn expand(args: TokenStream, item: TokenStream, durable: bool) -> TokenStream {
     let function = match syn::parse::<Function>(item.clone()) {
         Ok(function) => function,
         Err(e) => {
-            let (error, item) = (e.into_compile_error(), proc_macro2::TokenStream::from(item));
+            let (error, item) = (e.into_compile_error(), parse::plain_item(item.into()));
             return quote!(#error #item).into();
         }
     };

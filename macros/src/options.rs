@@ -63,7 +63,8 @@ impl Parse for Options {
         let mut options = Self::default();
         let mut seen: Vec<String> = Vec::new();
         while !input.is_empty() {
-            let key = input.call(Ident::parse_any)?;
+            let usage = r#"options are written `name = value`, for example `retries = 3, timeout = "30s"`"#;
+            let key = input.call(Ident::parse_any).map_err(|e| syn::Error::new(e.span(), usage))?;
             let name = key.to_string();
             if seen.contains(&name) {
                 return Err(syn::Error::new(key.span(), format!("the option `{name}` is given twice")));

@@ -7,7 +7,7 @@ use quote::{ToTokens, quote};
 use std::time::Duration;
 use syn::{
     Attribute, FnArg, LitStr, Meta, Path, Signature, Token, Visibility,
-    parse::{Parse, ParseStream},
+    parse::{Parse, ParseStream, Parser as _},
     spanned::Spanned as _,
 };
 
@@ -64,6 +64,18 @@ impl Function {
             }
         }
         self
+    }
+}
+
+/// Any item without companions, for the same reason.
+pub(crate) fn plain_item(item: TokenStream) -> TokenStream {
+    let read = |input: ParseStream<'_>| Ok((input.call(Attribute::parse_outer)?, input.parse::<TokenStream>()?));
+    match read.parse2(item.clone()) {
+        Ok((mut attrs, rest)) => {
+            attrs.retain(|attr| companion(attr.path()).is_none());
+            quote!(#(#attrs)* #rest)
+        }
+        Err(_) => item,
     }
 }
 

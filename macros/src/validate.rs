@@ -232,7 +232,7 @@ impl Marks {
             }
         };
         match twice {
-            true => Err(syn::Error::new(attr.span(), "this attribute is given twice")),
+            true => Err(syn::Error::new(span, "this attribute is given twice")),
             false => Ok(()),
         }
     }

@@ -304,8 +304,19 @@ impl<In: ?Sized, Out> SignatureHandle<In, Out> {
 }
 
 /// A stored swarm: a [`SignatureHandle`] that takes items.
-#[derive(Clone, Debug)]
 pub struct SwarmHandle<In: ?Sized, Out>(SignatureHandle<In, Vec<Option<Out>>>);
+
+impl<In: ?Sized, Out> Clone for SwarmHandle<In, Out> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<In: ?Sized, Out> fmt::Debug for SwarmHandle<In, Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SwarmHandle").field(self.0.key()).finish()
+    }
+}
 
 impl<In: ?Sized, Out> From<SignatureHandle<In, Vec<Option<Out>>>> for SwarmHandle<In, Out> {
     fn from(handle: SignatureHandle<In, Vec<Option<Out>>>) -> Self {

@@ -6,13 +6,25 @@ use crate::{
     task::{Arguments, IntoArguments},
 };
 use serde::de::DeserializeOwned;
+use std::fmt;
 
 /// A swarm before it is stored: items that run side by side, at most so many at once.
 ///
 /// Its result is a list with one entry for each item in the order of submission, `None` where an item has none.
-#[derive(Clone, Debug)]
 #[must_use = "a swarm does nothing before it is created or run"]
 pub struct Swarm<In: ?Sized, Out>(Signature<In, Vec<Option<Out>>, Takes<In>>);
+
+impl<In: ?Sized, Out> Clone for Swarm<In, Out> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<In: ?Sized, Out> fmt::Debug for Swarm<In, Out> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Swarm").field(&self.0).finish()
+    }
+}
 
 /// A swarm that is not attached to a client: a step, an item or a callback of something else. There it is closed, unless
 /// it is said to be [`open`](Swarm::open).

@@ -5,10 +5,14 @@ use crate::{
     error::{Error, Result},
     signature::{GraphId, Kind, Parent, Plan, Planned, Record, SignatureKey, Source, StoreTime, Template, planned},
     store::Stored,
-    task::Arguments,
+    task::{Arguments, Json},
 };
 use chrono::Utc;
-use std::sync::Arc;
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 /// How many records one commit creates at most.
 const BATCH: usize = 512;
@@ -182,7 +186,7 @@ impl Engine {
                 }));
             }
             self.check_size(&planned.root)?;
-            fingerprint = fingerprint.rotate_left(7) ^ planned.root.plan.fingerprint;
+            fingerprint = fingerprint.rotate_left(7) ^ addition(&planned.root);
             planned_items.push(planned);
         }
         if let Some((key, creation)) = note {
@@ -246,6 +250,16 @@ fn same_message(stored: &Stored, root: &Record) -> Option<()> {
         (Some(before), Some(now)) => (before.source == now.source).then_some(()),
         _ => Some(()),
     }
+}
+
+/// What the retried addition of an item must be equal in: the item, and the message it was given.
+fn addition(item: &Record) -> u64 {
+    let mut hash = DefaultHasher::new();
+    item.plan.fingerprint.hash(&mut hash);
+    if let Some(Source::Message(message)) = item.input.as_ref().map(|input| &input.source) {
+        [message.args(), message.kwargs()].map(|part| part.map(Json::as_str)).hash(&mut hash);
+    }
+    hash.finish()
 }
 
 fn note_plan(slot: u32, fingerprint: u64, swarm: &Record) -> Plan {

@@ -89,12 +89,12 @@ impl Layout<'_> {
             (&template.on_error, Role::OnError),
             (&template.on_complete, Role::OnComplete),
         ] {
-            if let Some(callback) = callback {
-                self.add(callback, key.relative(role), None)?.hash(&mut hash);
-            }
+            // What is missing is hashed too: a callback is not to look like a child or like another callback.
+            let callback = callback.as_ref().map(|callback| self.add(callback, key.relative(role), None));
+            callback.transpose()?.hash(&mut hash);
         }
         match &template.kind {
-            TemplateKind::Task(_) => {}
+            TemplateKind::Task(task) => task.return_field.hash(&mut hash),
             TemplateKind::Chain(chain) => {
                 if chain.steps.len() < 2 {
                     return Err(Error::ChainTooShort { steps: chain.steps.len() });
@@ -107,6 +107,7 @@ impl Layout<'_> {
                 }
                 record.state.counters.total = self.children(&key, &swarm.items, true, &mut hash)?;
                 record.state.counters.closed = !swarm.open.unwrap_or(!nested);
+                record.state.counters.closed.hash(&mut hash);
             }
         }
         let plan = Arc::make_mut(&mut record.plan);

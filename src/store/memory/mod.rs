@@ -15,7 +15,7 @@ use self::{
 };
 use super::{Commit, Committed, Loaded, Notice, Notices, Page, Scan, SignatureStore};
 use crate::{
-    error::{Error, Result, Source},
+    error::{Error, Result},
     signature::{GraphId, SignatureKey},
 };
 use async_trait::async_trait;
@@ -77,7 +77,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn refused(operation: &'static str, source: impl Into<Source>) -> Error {
+fn refused(operation: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::Store { store: "memory", operation, source: source.into(), retryable: false }
 }
 

@@ -3,6 +3,7 @@
 //! An engine supplies a [`Factory`]. Each [`Case`] gets an engine of its own from it and fails by panicking. What an
 //! engine is known not to do is listed with its reason and must then really fail, so that the list cannot rot.
 
+mod chapters;
 mod environment;
 mod tasks;
 pub use environment::{Environment, Probe, eventually};
@@ -109,10 +110,10 @@ impl Case {
 macro_rules! chapter {
     ($chapter:literal; $($name:ident $(if $needs:expr)?),* $(,)?) => {
         /// The cases of this chapter.
-        pub(super) const CASES: &[super::Case] = &[$(super::Case {
+        pub(in crate::testing::conformance) const CASES: &[crate::testing::conformance::Case] = &[$(crate::testing::conformance::Case {
             chapter: $chapter,
             name: stringify!($name),
-            needs: super::chapter!(@needs $($needs)?),
+            needs: crate::testing::conformance::chapter!(@needs $($needs)?),
             run: |environment| Box::pin($name(environment)),
         }),*];
     };
@@ -123,6 +124,22 @@ use chapter;
 
 /// All cases, chapter by chapter.
 pub fn cases() -> Vec<Case> {
-    let chapters: &[&[Case]] = &[];
+    let chapters: &[&[Case]] = &[
+        chapters::tasks::CASES,
+        chapters::arguments::CASES,
+        chapters::attempts::CASES,
+        chapters::context::CASES,
+        chapters::client::CASES,
+        chapters::engine::CASES,
+        chapters::signatures::CASES,
+        chapters::chains::CASES,
+        chapters::swarms::CASES,
+        chapters::callbacks::CASES,
+        chapters::lifecycle::CASES,
+        chapters::locks::CASES,
+        chapters::expiry::CASES,
+        chapters::durable::CASES,
+        chapters::nesting::CASES,
+    ];
     chapters.concat()
 }

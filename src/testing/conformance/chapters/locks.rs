@@ -1,0 +1,1 @@
+pub(in crate::testing::conformance) const CASES: &[crate::testing::conformance::Case] = &[];
