@@ -39,8 +39,8 @@ fn alert(error: TaskFailure) {
 
 // One that takes nothing but the original message is given that.
 #[mageflow::task]
-fn file(payment: Payment) {
-    println!("  filed {} for {}", payment.amount, payment.account);
+fn file(payment: Payment) -> String {
+    format!("filed {} for {}", payment.amount, payment.account)
 }
 
 // A completion callback runs after any end, a cancellation included.
@@ -77,7 +77,7 @@ async fn main() -> mageflow::Result<()> {
 
     println!("on_error, the message alone:");
     let failed = mage.sign(pay).on_error(file).run_no_wait(&bad).await?;
-    failed.on_error().wait_result(None).await?;
+    println!("  {}", failed.on_error().wait().await?);
 
     println!("on_complete:");
     let done = mage.sign(pay).on_complete(account_for).run_no_wait(&good).await?;
@@ -101,7 +101,7 @@ async fn main() -> mageflow::Result<()> {
     let step = pay.sign(&bad).on_error(file);
     let both = mage.chain((step, send_receipt)).on_error(sign(alert).on_complete(account_for));
     let failed = both.run_no_wait(args![]).await?;
-    failed.item(0).await?.on_error().wait_result(None).await?;
     failed.on_error().on_complete().wait_result(None).await?;
+    println!("  {}", failed.item(0).await?.on_error().wait().await?);
     worker.shutdown().await
 }
