@@ -63,7 +63,7 @@ pub struct ItemResult {
     pub index: u32,
     /// Its key.
     pub key: SignatureKey,
-    /// Where it stands; an item whose record is gone has failed.
+    /// Where it stands, pauses and cancellations of what contains it included; an item whose record is gone has failed.
     pub status: Status,
     /// What came out.
     pub result: Option<Json>,
@@ -101,17 +101,25 @@ impl SignatureResult {
     }
 }
 
+/// The status that is shown of a signature, given its own and what it may do.
+fn shown(own: Status, control: Control) -> Status {
+    match control {
+        _ if own.is_ended() => own,
+        Control::Cancel => Status::Cancelled,
+        Control::Interrupt => Status::Interrupted,
+        Control::Suspend => Status::Suspended,
+        Control::Go => own,
+    }
+}
+
 impl Engine {
     pub(crate) async fn signature_result(&self, key: &SignatureKey) -> Result<SignatureResult> {
         let located = self.find(key).await?;
         let record = &located.stored.record;
-        let (status, result) = match (record.state.status, located.control) {
-            (Status::Done, _) => (Status::Done, Some(self.output_of(record).await?)),
-            (status, _) if status.is_ended() => (status, None),
-            (_, Control::Cancel) => (Status::Cancelled, None),
-            (_, Control::Interrupt) => (Status::Interrupted, None),
-            (_, Control::Suspend) => (Status::Suspended, None),
-            (status, Control::Go) => (status, None),
+        let status = shown(record.state.status, located.control);
+        let result = match status {
+            Status::Done => Some(self.output_of(record).await?),
+            _ => None,
         };
         let counters = record.state.counters;
         let is_container = matches!(record.plan.kind, Kind::Chain | Kind::Swarm(_));
@@ -160,6 +168,11 @@ impl Engine {
             return Err(Error::WrongKind { key: key.clone(), expected: "chain or a swarm" });
         }
         let total = container.state.counters.total;
+        // What its items are told by it and by what contains it.
+        let above = match container.state.status {
+            status if status.is_ended() => Control::Cancel,
+            _ => located.control,
+        };
         let mut items = Vec::new();
         let (mut next, until) = (from, total.min(from.saturating_add(count)));
         while next < until {
@@ -167,14 +180,20 @@ impl Engine {
             let keys: Vec<_> = (next..page).map(|index| key.child(index)).collect();
             let children = self.store()?.load(&keys).await?.records;
             for ((index, key), child) in (next..page).zip(keys).zip(children) {
-                items.push(self.item(index, key, child.map(|stored| stored.record)).await?);
+                items.push(self.item(index, key, child.map(|stored| stored.record), above).await?);
             }
             next = page;
         }
         Ok(items)
     }
 
-    async fn item(&self, index: u32, key: SignatureKey, record: Option<std::sync::Arc<Record>>) -> Result<ItemResult> {
+    async fn item(
+        &self,
+        index: u32,
+        key: SignatureKey,
+        record: Option<std::sync::Arc<Record>>,
+        above: Control,
+    ) -> Result<ItemResult> {
         let Some(record) = record else {
             return Ok(ItemResult { index, key, status: Status::Failed, result: None, error: None });
         };
@@ -183,7 +202,12 @@ impl Engine {
             _ => None,
         };
         let error = record.failure().cloned();
-        Ok(ItemResult { index, key, status: record.state.status, result, error })
+        let control = match (above, Control::of(record.state.status, [])) {
+            (Control::Go | Control::Suspend, Control::Interrupt) => Control::Interrupt,
+            (Control::Go, own) => own,
+            (above, _) => above,
+        };
+        Ok(ItemResult { index, key, status: shown(record.state.status, control), result, error })
     }
 
     /// What came out of a signature that is done; `null` if it did not get there.
