@@ -243,7 +243,12 @@ impl<In: ?Sized, Out, Prev> Signature<In, Out, Prev> {
         let next = next.into_signature().into_template();
         match &mut template.kind {
             // A chain with callbacks or arguments of its own is a step; otherwise it grows.
-            TemplateKind::Chain(chain) if template.own.is_empty() && template.on_success.is_none() => {
+            TemplateKind::Chain(chain)
+                if template.own.is_empty()
+                    && template.on_success.is_none()
+                    && template.on_error.is_none()
+                    && template.on_complete.is_none() =>
+            {
                 chain.steps.push(next);
             }
             _ => template = Template::new(TemplateKind::Chain(ChainTemplate { steps: vec![template, next] })),
@@ -309,9 +314,9 @@ impl<In: ?Sized, Out, Prev> Signature<In, Out, Prev> {
         let Some(key) = keys.pop() else {
             return Err(Error::InvalidConfig { reason: "an empty template".into() });
         };
-        if let (Some(message), Some(_)) = (&start, creation) {
+        if let (Some(message), Some(creation)) = (&start, creation) {
             // A replayed creation may have been cut off before its start.
-            engine.start(&key, message, true).await?;
+            engine.start(&key, message, Some(&creation)).await?;
         }
         Ok(SignatureHandle::new(key, client, self.shape))
     }

@@ -3,12 +3,18 @@
 use super::{Engine, change::Change};
 use crate::{
     error::{Error, Result},
-    signature::{GraphId, Kind, Parent, Plan, Planned, Record, SignatureKey, Source, StoreTime, Template, planned},
+    signature::{
+        Control, GraphId, Kind, Parent, Plan, Planned, Record, SignatureKey, Source, StoreTime, Template, planned,
+    },
     store::Stored,
     task::Arguments,
 };
 use chrono::Utc;
-use std::sync::Arc;
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 /// How many records one commit creates at most.
 const BATCH: usize = 512;
@@ -53,6 +59,7 @@ impl Engine {
         }
         if let (Some(message), Some(root)) = (start, roots.first_mut()) {
             root.start(Source::Message(message.clone()), None, Utc::now())?;
+            self.check_size(root)?;
         }
         let keys: Vec<_> = roots.iter().map(|root| root.key.clone()).collect();
         match (self.store_all(graph, below, &roots).await, creation) {
@@ -125,14 +132,24 @@ impl Engine {
     }
 
     /// Gives a stored root its message and sends it off.
-    pub(crate) async fn start(&self, key: &SignatureKey, message: &Arguments, replayed: bool) -> Result<()> {
+    /// Within a durable run, a start that was made before is found again instead.
+    pub(crate) async fn start(
+        &self,
+        key: &SignatureKey,
+        message: &Arguments,
+        creation: Option<&Creation>,
+    ) -> Result<()> {
         self.until_agreed(|| async {
             let located = self.find(key).await?;
-            if located.stored.record.plan.parent.is_some() || located.stored.record.state.started && !replayed {
-                return Err(Error::AlreadyStarted { key: key.clone() });
-            }
-            if located.stored.record.state.started {
-                return Ok(());
+            let before = &located.stored.record;
+            match creation {
+                _ if before.plan.parent.is_some() => return Err(Error::AlreadyStarted { key: key.clone() }),
+                None if before.state.started => return Err(Error::AlreadyStarted { key: key.clone() }),
+                Some(creation) if before.state.started => {
+                    let same = before.input.as_ref().is_some_and(|input| input.is_message(message));
+                    return if same { Ok(()) } else { Err(creation.mismatch()) };
+                }
+                _ => {}
             }
             let mut record = Record::clone(&located.stored.record);
             record.start(Source::Message(message.clone()), None, Utc::now())?;
@@ -167,7 +184,11 @@ impl Engine {
         let mut record = Record::clone(&located.stored.record);
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
         let mut change = Change::new(swarm.graph(), located.now);
-        let added = record.swarm_add(count);
+        let added = match (record.swarm_add(count), located.control) {
+            // What contains it has ended, and it will as soon as it hears of that.
+            (Ok(_), Control::Cancel) => Err(Error::SwarmCanceled { key: swarm.clone() }),
+            (added, _) => added,
+        };
         // Where the additions would go; a replay compares what it finds there.
         let first = added.as_ref().map_or(0, |added| added.first);
         let mut planned_items = Vec::with_capacity(items.len());
@@ -182,7 +203,10 @@ impl Engine {
                 }));
             }
             self.check_size(&planned.root)?;
-            fingerprint = fingerprint.rotate_left(7) ^ planned.root.plan.fingerprint;
+            let mut hash = DefaultHasher::new();
+            (fingerprint, planned.root.plan.fingerprint).hash(&mut hash);
+            message.as_ref().map(|message| (message.args(), message.kwargs())).hash(&mut hash);
+            fingerprint = hash.finish();
             planned_items.push(planned);
         }
         if let Some((key, creation)) = note {
