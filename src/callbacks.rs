@@ -146,7 +146,9 @@ impl TaskRunner {
                 None => return Judged::Done(json),
                 Some(failure) => failure.into(),
             },
+            // Told to end, it ended without a result: within the grace period, or at the very moment it was told.
             Ran::Stopped(_) => return Judged::GivenBack,
+            Ran::Ended(Err(_)) if stop.reason().is_some() => return Judged::GivenBack,
             Ran::Ended(Err(error)) => error,
             Ran::TimedOut => {
                 let limit = options.timeout.unwrap_or_default();
