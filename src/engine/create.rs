@@ -89,10 +89,11 @@ impl Engine {
     async fn store_all(&self, graph: GraphId, mut below: Vec<Record>, roots: &[Record]) -> Result<()> {
         let first = below.len().saturating_sub(BATCH);
         let last_batch = below.split_off(first);
-        let mut change = Change::new(graph, StoreTime::default());
+        let mut change = Change::new(graph, StoreTime::default()).keep_for_roots(roots);
         for (index, record) in below.into_iter().enumerate() {
             if index > 0 && index % BATCH == 0 {
-                let full = std::mem::replace(&mut change, Change::new(graph, StoreTime::default()));
+                let full =
+                    std::mem::replace(&mut change, Change::new(graph, StoreTime::default()).keep_for_roots(roots));
                 self.commit(full).await?;
             }
             change.create(record, None);
@@ -100,7 +101,7 @@ impl Engine {
         if !change.is_empty() {
             self.commit(change).await?;
         }
-        let mut change = Change::new(graph, StoreTime::default());
+        let mut change = Change::new(graph, StoreTime::default()).keep_for_roots(roots);
         for record in last_batch.into_iter().chain(roots.iter().cloned()) {
             let alarm = self.alarm(&record);
             let record = change.create(record, alarm);
