@@ -21,15 +21,30 @@ const PAGE: u32 = 256;
 
 /// The signed runs of this process.
 #[derive(Default)]
-pub(super) struct Running(Mutex<HashMap<u64, (SignatureKey, Stop)>>);
+pub(super) struct Running(Mutex<HashMap<u64, SignedStop>>);
+
+/// How a signed run is stopped.
+struct SignedStop {
+    key: SignatureKey,
+    stop: Stop,
+    /// Whether the gate has let it in. Before that it has no claim to renew.
+    entered: bool,
+}
 
 impl Running {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, (SignatureKey, Stop)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, SignedStop>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Before the gate looks at pauses and cancellations, so that one that it does not see yet finds the run here.
     pub(super) fn insert(&self, token: u64, key: SignatureKey, stop: Stop) {
-        self.lock().insert(token, (key, stop));
+        self.lock().insert(token, SignedStop { key, stop, entered: false });
+    }
+
+    pub(super) fn entered(&self, token: u64) {
+        if let Some(run) = self.lock().get_mut(&token) {
+            run.entered = true;
+        }
     }
 
     pub(super) fn remove(&self, token: u64) {
@@ -37,11 +52,20 @@ impl Running {
     }
 
     /// Those at or below `key`; all of them without a key.
-    fn below(&self, key: Option<&SignatureKey>) -> Vec<(u64, SignatureKey, Stop)> {
+    fn below(&self, key: Option<&SignatureKey>) -> Vec<(SignatureKey, Stop)> {
+        self.lock()
+            .values()
+            .filter(|run| key.is_none_or(|key| key.contains(&run.key)))
+            .map(|run| (run.key.clone(), run.stop.clone()))
+            .collect()
+    }
+
+    /// Those that have a claim to renew.
+    fn claims(&self) -> Vec<(u64, SignatureKey, Stop)> {
         self.lock()
             .iter()
-            .filter(|(_, (own, _))| key.is_none_or(|key| key.contains(own)))
-            .map(|(token, (own, stop))| (*token, own.clone(), stop.clone()))
+            .filter(|(_, run)| run.entered)
+            .map(|(token, run)| (*token, run.key.clone(), run.stop.clone()))
             .collect()
     }
 }
@@ -93,7 +117,7 @@ impl Engine {
 
     /// Stops those runs that are not allowed to go on.
     async fn obey(&self, key: Option<&SignatureKey>) {
-        for (_, own, stop) in self.0.running.below(key) {
+        for (own, stop) in self.0.running.below(key) {
             match self.locate(&own).await {
                 Ok(Some(Located { control: Control::Cancel, .. })) => stop.fire(StopReason::Cancel),
                 Ok(Some(Located { control: Control::Interrupt, .. })) => stop.fire(StopReason::Interrupt),
@@ -107,7 +131,7 @@ impl Engine {
     }
 
     async fn renew_leases(&self) {
-        for (token, key, stop) in self.0.running.below(None) {
+        for (token, key, stop) in self.0.running.claims() {
             match self.until_agreed(|| self.renew_lease(token, &key)).await {
                 Ok(true) => {}
                 Ok(false) => {
@@ -138,33 +162,46 @@ impl Engine {
     /// containers are woken, what waits below an end is ended, what runs is told. Repeating it does no harm.
     pub(super) async fn sweep(&self, key: &SignatureKey) -> Result<()> {
         let Some(located) = self.locate(key).await? else { return Ok(()) };
-        let started = match located.stored.record.plan.kind {
-            Kind::Chain | Kind::Swarm(_) => located.stored.record.state.counters.next,
+        let record = &located.stored.record;
+        self.sweep_children(record, !record.state.status.is_ended()).await?;
+        self.obey(Some(key)).await;
+        Ok(())
+    }
+
+    /// `callbacks`: whether callbacks below what has ended are looked for as well. They waited with a paused container;
+    /// an ended one has held none back.
+    async fn sweep_children(&self, container: &Record, callbacks: bool) -> Result<()> {
+        let started = match container.plan.kind {
+            Kind::Chain | Kind::Swarm(_) => container.state.counters.next,
             Kind::Task { .. } | Kind::Note { .. } => 0,
         };
         let mut from = 0;
         while from < started {
             let until = started.min(from + PAGE);
-            let keys: Vec<_> = (from..until).map(|slot| key.child(slot)).collect();
-            self.sweep_page(&keys).await?;
+            let keys: Vec<_> = (from..until).map(|slot| container.key.child(slot)).collect();
+            self.sweep_page(&keys, callbacks).await?;
             from = until;
         }
-        self.obey(Some(key)).await;
         Ok(())
     }
 
-    async fn sweep_page(&self, keys: &[SignatureKey]) -> Result<()> {
-        let children: Vec<_> = self.store()?.load(keys).await?.records.into_iter().flatten().collect();
-        let mut callbacks = Vec::new();
-        for child in &children {
-            callbacks.extend(callback_keys(&child.record));
-            self.sweep_one(child).await?;
+    async fn sweep_page(&self, keys: &[SignatureKey], callbacks: bool) -> Result<()> {
+        let mut ended = Vec::new();
+        for child in self.store()?.load(keys).await?.records.into_iter().flatten() {
+            self.sweep_one(&child).await?;
+            if child.record.state.status.is_ended() {
+                ended.push(child);
+            }
         }
-        if callbacks.is_empty() {
+        if !callbacks {
             return Ok(());
         }
-        for callback in self.store()?.load(&callbacks).await?.records.into_iter().flatten() {
-            self.sweep_one(&callback).await?;
+        let below: Vec<_> = ended.iter().flat_map(|ended| callback_keys(&ended.record)).collect();
+        if !below.is_empty() {
+            Box::pin(self.sweep_page(&below, true)).await?;
+        }
+        for ended in &ended {
+            Box::pin(self.sweep_children(&ended.record, true)).await?;
         }
         Ok(())
     }
