@@ -310,9 +310,9 @@ impl<In: ?Sized, Out, Prev> Signature<In, Out, Prev> {
         let Some(key) = keys.pop() else {
             return Err(Error::InvalidConfig { reason: "an empty template".into() });
         };
-        if let (Some(message), Some(_)) = (&start, creation) {
+        if let (Some(message), Some(creation)) = (&start, creation) {
             // A replayed creation may have been cut off before its start.
-            engine.start(&key, message, true).await?;
+            engine.start(&key, message, Some(&creation)).await?;
         }
         Ok(SignatureHandle::new(key, client, self.shape))
     }

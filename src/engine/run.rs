@@ -54,11 +54,39 @@ pub(crate) struct SignedRun {
     finished: bool,
 }
 
+/// A delivery at the gate: noted among the runs, and struck off again unless it is let in.
+struct Entering<'a> {
+    engine: &'a Engine,
+    token: u64,
+    entered: bool,
+}
+
+impl Entering<'_> {
+    fn end(mut self, entered: bool) {
+        self.entered = entered;
+        if entered {
+            self.engine.0.running.entered(self.token);
+        }
+    }
+}
+
+impl Drop for Entering<'_> {
+    fn drop(&mut self) {
+        if !self.entered {
+            self.engine.0.running.remove(self.token);
+        }
+    }
+}
+
 impl Engine {
     /// Asks whether a delivery may run, and notes that it does.
     pub(crate) async fn enter(&self, mark: &SignatureMark, native: u32, stop: &Stop) -> Result<Entered> {
         let token = fastrand::u64(1..);
-        self.until_agreed(|| self.try_enter(mark, native, token, stop)).await
+        let entering = Entering { engine: self, token, entered: false };
+        entering.engine.0.running.insert(token, mark.key.clone(), stop.clone());
+        let entered = self.until_agreed(|| self.try_enter(mark, native, token, stop)).await;
+        entering.end(matches!(entered, Ok(Entered::Run(_))));
+        entered
     }
 
     async fn try_enter(&self, mark: &SignatureMark, native: u32, token: u64, stop: &Stop) -> Result<Entered> {
@@ -96,15 +124,7 @@ impl Engine {
                 let mut change = Change::new(mark.key.graph(), located.now);
                 let alarm = self.alarm(&record);
                 let record = change.update(&located.stored, record, 0, alarm);
-                // Known as running before it is recorded: whoever cancels it afterwards finds it here.
-                self.0.running.insert(token, mark.key.clone(), stop.clone());
-                let committed = match self.commit(change).await {
-                    Ok(committed) => committed,
-                    Err(error) => {
-                        self.0.running.remove(token);
-                        return Err(error);
-                    }
-                };
+                let committed = self.commit(change).await?;
                 let version = committed.versions.first().copied().unwrap_or_default();
                 Ok(Entered::Run(SignedRun {
                     engine: self.clone(),

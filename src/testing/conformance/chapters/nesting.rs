@@ -106,8 +106,8 @@ async fn swarms_of_chains_of_swarms_fire_the_callbacks_of_every_level(env: Envir
 }
 
 async fn a_failure_goes_up_as_far_as_it_counts(env: Environment) {
-    let (mage, _worker) = env.start([inc(), fail(), say()]).await;
-    let inner = || with_callbacks(chain_of([call("inc"), with_callbacks(call("fail"), "leaf"), call("inc")]), "chain");
+    let (mage, _worker) = env.start([inc(), echo(), fail(), say()]).await;
+    let inner = || with_callbacks(chain_of([call("echo"), with_callbacks(call("fail"), "leaf"), call("inc")]), "chain");
     let swarm = with_callbacks(part(swarm_of([inner(), call("inc")])), "swarm");
     let strict = with_callbacks(part(swarm_of([inner()]).stop_after_n_failures(1)), "strict");
     let outer = with_callbacks(chain_of([swarm, strict, call("inc")]), "outer");
@@ -347,7 +347,7 @@ async fn tasks_that_are_sent_again_and_again_run_once(env: Environment) {
     let item = |x: i64| with_callbacks(call_with("tick", json!({"x": x})), "item");
     let inner = with_callbacks(chain_of([call_with("hold", json!({"x": 0})), item(100), item(101)]), "chain");
     let items = (0..30).map(item).chain([inner]);
-    let swarm = with_callbacks(part(swarm_of(items)), "swarm");
+    let swarm = with_callbacks(part(swarm_of(items).max_concurrency(50)), "swarm");
     let swarm = mage.sign(swarm).run_no_wait(&json!({})).await.unwrap();
     env.probe.until_noted("held", 1).await;
     // Long enough for hundreds of rounds: an idle swarm that expires after as long shows it.
