@@ -25,7 +25,7 @@ chapter!("Cancellation";
 
 async fn what_waits_in_a_queue_never_runs_after_a_cancellation(env: Environment) {
     let (mage, worker) = started(&env, [tick(), on_queue(message_task("late", late), "late"), inc()]).await;
-    drop(worker);
+    worker.shutdown().await.unwrap();
     let first = mage.worker("first").queues(["default"]).spawn().await.unwrap();
     let mut handles = Vec::new();
     for (kind, _) in kinds("late") {
