@@ -175,7 +175,9 @@ impl Engine {
             _ if !record.is_live() => None,
             Kind::Task { .. } if state.run.is_some() => Some(config.lease),
             Kind::Task { .. } if !state.parked => Some(config.dispatch_grace),
-            _ => Some(ttl.active),
+            Kind::Task { .. } | Kind::Note { .. } => Some(ttl.active),
+            // Whatever changes a container may promise it a wake-up, and that may get lost.
+            Kind::Chain | Kind::Swarm(_) => Some(config.dispatch_grace.min(ttl.active)),
         }
     }
 }
