@@ -171,7 +171,7 @@ impl TaskRunner {
     }
 
     fn too_large(&self, json: &Json) -> Option<TaskFailure> {
-        let (size, limit) = (json.as_str().len(), self.engine.config().max_payload);
+        let (size, limit) = (json.as_str().len(), self.engine.max_payload());
         (size > limit).then(|| {
             let message = format!("the result has {size} bytes, the limit is {limit}");
             TaskFailure::new(FailureKind::PayloadTooLarge, message)

@@ -58,7 +58,8 @@ impl Engine {
             return Ok(false);
         }
         if located.control == Control::Cancel {
-            let record = Record::clone(record);
+            let mut record = Record::clone(record);
+            record.absorb_late(&located.stored.inbox);
             return self.finish_container(&located, record, End::As(Status::Cancelled, None)).await;
         }
         match record.plan.kind {
@@ -191,16 +192,15 @@ impl Engine {
             return Ok(false);
         }
         let mut record = Record::clone(&located.stored.record);
-        let counters = &mut record.state.counters;
-        counters.running =
-            counters.running.saturating_sub(u32::try_from(located.stored.inbox.len()).unwrap_or(u32::MAX));
+        record.absorb_late(&located.stored.inbox);
         self.save(located, record).await
     }
 
     async fn finish_container(&self, located: &Located, mut record: Record, end: End) -> Result<bool> {
         let End::As(status, failure) = end;
+        // What runs below is to be stopped; callbacks that the container's own pause held back may go on.
+        let sweep = record.state.counters.running > 0 || record.state.status.is_paused();
         let ending = record.end(status, failure.map(Outcome::Failed), Utc::now());
-        let sweep = record.state.counters.running > 0;
         let mut change = Change::new(record.key.graph(), located.now);
         let record = self.settle(&mut change, &located.stored, record, located.stored.inbox.len(), ending).await?;
         if sweep {

@@ -5,13 +5,13 @@ use super::{Engine, Located, Wake, change::Change, change::Promise};
 use crate::{
     adapters::{Stop, StopReason},
     error::{Error, Result},
-    signature::{Control, Kind, Record, Role, SignatureKey, Status},
+    signature::{Callbacks, Control, Kind, Record, Role, SignatureKey, Status},
     store::{Notice, Stored},
 };
 use chrono::Utc;
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
@@ -138,41 +138,42 @@ impl Engine {
     /// containers are woken, what waits below an end is ended, what runs is told. Repeating it does no harm.
     pub(super) async fn sweep(&self, key: &SignatureKey) -> Result<()> {
         let Some(located) = self.locate(key).await? else { return Ok(()) };
-        let started = match located.stored.record.plan.kind {
-            Kind::Chain | Kind::Swarm(_) => located.stored.record.state.counters.next,
-            Kind::Task { .. } | Kind::Note { .. } => 0,
-        };
-        let mut from = 0;
-        while from < started {
-            let until = started.min(from + PAGE);
-            let keys: Vec<_> = (from..until).map(|slot| key.child(slot)).collect();
-            self.sweep_page(&keys).await?;
-            from = until;
+        let mut above = vec![located.stored.record];
+        while let Some(record) = above.pop() {
+            self.sweep_page(&callback_keys(&record), &mut above).await?;
+            let started = children_started(&record);
+            let mut from = 0;
+            while from < started {
+                let until = started.min(from + PAGE);
+                let keys: Vec<_> = (from..until).map(|slot| record.key.child(slot)).collect();
+                self.sweep_page(&keys, &mut above).await?;
+                from = until;
+            }
         }
         self.obey(Some(key)).await;
         Ok(())
     }
 
-    async fn sweep_page(&self, keys: &[SignatureKey]) -> Result<()> {
-        let children: Vec<_> = self.store()?.load(keys).await?.records.into_iter().flatten().collect();
-        let mut callbacks = Vec::new();
-        for child in &children {
-            callbacks.extend(callback_keys(&child.record));
-            self.sweep_one(child).await?;
-        }
-        if callbacks.is_empty() {
+    /// Looks at these; those that have ended and may have something live below them are added to `above`: a callback
+    /// outlives its owner, and waits like everything else while something above is paused.
+    async fn sweep_page(&self, keys: &[SignatureKey], above: &mut Vec<Arc<Record>>) -> Result<()> {
+        if keys.is_empty() {
             return Ok(());
         }
-        for callback in self.store()?.load(&callbacks).await?.records.into_iter().flatten() {
-            self.sweep_one(&callback).await?;
+        for stored in self.store()?.load(keys).await?.records.into_iter().flatten() {
+            let record = &stored.record;
+            if record.is_live() {
+                self.sweep_one(&stored).await?;
+            } else if record.state.status.is_ended()
+                && (children_started(record) > 0 || record.plan.callbacks != Callbacks::default())
+            {
+                above.push(stored.record);
+            }
         }
         Ok(())
     }
 
     async fn sweep_one(&self, stored: &Stored) -> Result<()> {
-        if !stored.record.is_live() {
-            return Ok(());
-        }
         match stored.record.plan.kind {
             Kind::Task { .. } => self.until_agreed(|| self.sweep_task(&stored.record.key)).await,
             _ => {
@@ -215,12 +216,22 @@ impl Engine {
     }
 }
 
-fn callback_keys(record: &Record) -> impl Iterator<Item = SignatureKey> {
+/// How many children may be live or may have something live below them.
+fn children_started(record: &Record) -> u32 {
+    match record.plan.kind {
+        Kind::Chain | Kind::Swarm(_) => record.state.counters.next,
+        Kind::Task { .. } | Kind::Note { .. } => 0,
+    }
+}
+
+/// The callbacks that its end may have started.
+fn callback_keys(record: &Record) -> Vec<SignatureKey> {
     let has = record.plan.callbacks;
     [(has.on_success, Role::OnSuccess), (has.on_error, Role::OnError), (has.on_complete, Role::OnComplete)]
         .into_iter()
-        .filter(|(has, _)| *has)
+        .filter(|(has, _)| *has && record.state.status.is_ended())
         .map(|(_, role)| record.key.relative(role))
+        .collect()
 }
 
 impl Located {

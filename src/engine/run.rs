@@ -133,6 +133,7 @@ impl Engine {
             if record.state.status.is_ended() {
                 return Ok(false);
             }
+            record.absorb_late(&located.stored.inbox);
             let ending = record.end(status, outcome.clone(), at);
             let is_container = !matches!(record.plan.kind, Kind::Task { .. });
             let mut change = Change::new(key.graph(), located.now);

@@ -193,6 +193,26 @@ async fn a_task_limits_its_own_runs_and_nobody_elses() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waited_too_long_for_any_worker_does_not_run() {
+    let t = Test::new();
+    let limit = |options: &mut TaskOptions| options.schedule_timeout = Some(S(5));
+    let late = t.workflow.run_no_wait(call_with("ok", limit)).await.unwrap();
+    let limited = |options: &mut TaskOptions| (options.schedule_timeout, options.concurrency) = (Some(S(5)), Some(1));
+    let also_late = t.workflow.run_no_wait(call_with("ok", limited)).await.unwrap();
+    let in_time = call_with("ok", |options| (options.schedule_timeout, options.concurrency) = (Some(S(60)), Some(1)));
+    let in_time = t.workflow.run_no_wait(in_time).await.unwrap();
+    tokio::time::sleep(S(10)).await;
+    // Its slots look before its timers are carried out, or after.
+    let _worker = t.worker(2).await;
+    for id in [&late, &also_late] {
+        let failure = t.wait(id).await.error.unwrap();
+        assert_eq!((failure.kind, failure.attempt), (FailureKind::Expired, 0));
+    }
+    assert!(t.wait(&in_time).await.is_completed());
+    assert_eq!(t.waiting("default"), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_started_in_time_does_not_expire() {
     let t = Test::new();
     let worker = t.worker(1).await;
