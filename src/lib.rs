@@ -5,7 +5,7 @@
 //! signatures (stored calls with callbacks), chains, swarms (parallel groups with bounded concurrency that can grow while
 //! they run), and a lifecycle: suspend, interrupt, resume and cancel anything, by its key, from any process.
 //!
-//! ```
+//! ```standalone_crate
 //! use mageflow::prelude::*;
 //!
 //! #[mageflow::task(retries = 3, timeout = "30s")]
@@ -47,7 +47,7 @@
 //! | [retries](crate::guide::retries) | attempts, backoff, timeouts, lost workers, shutdown |
 //! | [testing](crate::guide::testing) | tasks, engines, paused time, suites for stores and adapters of your own |
 //!
-//! Begin with [`Mageflow`] and [`macro@task`]; without macros, with [`TaskBuilder`]. The [`prelude`] has what most files
+//! Begin with [`Mageflow`] and the attribute `#[task]`; without macros, with [`TaskBuilder`]. The [`prelude`] has what most files
 //! need. An engine of your own implements the port in [`adapters`], a store that in [`store`].
 //!
 //! # Features
@@ -71,7 +71,7 @@ mod context;
 mod engine;
 mod error;
 mod framework;
-#[cfg(all(any(doc, doctest), feature = "macros"))]
+#[cfg(any(doc, doctest))]
 pub mod guide;
 mod handler;
 mod macro_support;
