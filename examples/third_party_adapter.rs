@@ -76,7 +76,9 @@ impl TaskManagerAdapter for Channel {
 impl WorkflowAdapter for Channel {
     async fn run_no_wait(&self, sent: Invocation) -> Result<TaskId> {
         let (id, pending) = (sent.id.clone(), TaskResult::pending(sent.id.clone(), Some(sent.task.clone())));
-        self.results.send_modify(|all| drop(all.entry(id.clone()).or_insert(pending)));
+        self.results.send_modify(|all| {
+            all.entry(id.clone()).or_insert(pending);
+        });
         let _ = self.sender.send((sent, 1)); // the receiver lives as long as `self`
         Ok(id)
     }

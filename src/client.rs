@@ -165,6 +165,12 @@ impl MageflowBuilder {
         self
     }
 
+    /// The same for a store that others use as well: another `Mageflow` of this process, or a test.
+    pub fn shared_store(mut self, store: Arc<dyn SignatureStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
     /// Changes settings.
     ///
     /// ```

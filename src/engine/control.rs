@@ -162,6 +162,7 @@ impl Engine {
     /// containers are woken, what waits below an end is ended, what runs is told. Repeating it does no harm.
     pub(super) async fn sweep(&self, key: &SignatureKey) -> Result<()> {
         let Some(located) = self.locate(key).await? else { return Ok(()) };
+        let has_ended = located.stored.record.state.status.is_ended();
         let mut above = vec![located.stored.record];
         while let Some(record) = above.pop() {
             self.sweep_page(&callback_keys(&record), &mut above).await?;
@@ -174,7 +175,11 @@ impl Engine {
                 from = until;
             }
         }
-        self.obey(Some(key)).await;
+        match has_ended {
+            // One that ended by itself has been announced by nobody, and what it contains may run anywhere.
+            true => self.announce(key).await,
+            false => self.obey(Some(key)).await,
+        }
         Ok(())
     }
 
