@@ -284,10 +284,9 @@ impl Engine {
                 continue;
             };
             let source = match (role, &failure) {
-                (Role::OnError, Some(failure)) => Source::Failure {
-                    message: given_to(record),
-                    failure: Arc::new(failure.clone()),
-                },
+                (Role::OnError, Some(failure)) => {
+                    Source::Failure { message: given_to(record), failure: Arc::new(failure.clone()) }
+                }
                 (Role::OnSuccess, _) => Source::Previous(result.clone().unwrap_or_default()),
                 _ => {
                     let completion = Completion::new(record.state.status, result.clone(), failure.clone());

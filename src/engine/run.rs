@@ -3,7 +3,7 @@
 use super::{Engine, Located, change::Change, change::Promise};
 use crate::{
     adapters::{SignatureMark, Stop},
-    error::Result,
+    error::{Error, Result},
     signature::{Control, Delivered, Gate, Kind, Outcome, Record, SignatureKey, Status, StoreTime, Verdict},
     store::Stored,
     task::{Json, TaskFailure},
@@ -96,25 +96,30 @@ impl Engine {
                 let mut change = Change::new(mark.key.graph(), located.now);
                 let alarm = self.alarm(&record);
                 let record = change.update(&located.stored, record, 0, alarm);
-                // Known as running before it is recorded: whoever cancels it afterwards finds it here.
+                // Known as running before it is recorded: whoever cancels it afterwards finds it here, and whoever drops
+                // this future gives back what may have been recorded.
                 self.0.running.insert(token, mark.key.clone(), stop.clone());
-                let committed = match self.commit(change).await {
-                    Ok(committed) => committed,
-                    Err(error) => {
-                        self.0.running.remove(token);
-                        return Err(error);
-                    }
-                };
-                let version = committed.versions.first().copied().unwrap_or_default();
-                Ok(Entered::Run(SignedRun {
+                let mut run = SignedRun {
                     engine: self.clone(),
                     key: mark.key.clone(),
                     attempt,
                     token,
                     stop: stop.clone(),
-                    last: Some((committed.now, Stored { record, version, inbox: Vec::new() })),
+                    last: None,
                     finished: false,
-                }))
+                };
+                match self.commit(change).await {
+                    Ok(committed) => {
+                        let version = committed.versions.first().copied().unwrap_or_default();
+                        run.last = Some((committed.now, Stored { record, version, inbox: Vec::new() }));
+                        Ok(Entered::Run(run))
+                    }
+                    Err(error) => {
+                        // After any other error nobody knows whether it was recorded.
+                        run.finished = matches!(error, Error::Conflict { .. });
+                        Err(error)
+                    }
+                }
             }
         }
     }
@@ -169,7 +174,7 @@ impl Engine {
                 },
             };
             match self.try_finish(key, token, located, verdict, retry_after).await {
-                Err(crate::Error::Conflict { .. }) => tokio::task::yield_now().await,
+                Err(Error::Conflict { .. }) => tokio::task::yield_now().await,
                 other => return other,
             }
         }

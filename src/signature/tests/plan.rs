@@ -115,7 +115,9 @@ fn options_and_shape_are_its_own_else_those_that_are_known() {
         let key = SignatureKey::root(GraphId::new());
         let planned = planned(template, key, None, Ttl::default(), now(), &known).unwrap();
         match &planned.root.plan.kind {
-            Kind::Task { options, shape, .. } => (options.as_ref().map(|options| options.retries), CallShape::clone(shape)),
+            Kind::Task { options, shape, .. } => {
+                (options.as_ref().map(|options| options.retries), CallShape::clone(shape))
+            }
             kind => panic!("{}", kind.word()),
         }
     };
