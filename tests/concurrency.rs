@@ -72,7 +72,8 @@ fn item(round: u32, value: u32) -> Signature<mageflow::Untyped, Json, mageflow::
     Signature::by_name("item").kwargs(args![round = round, value = value])
 }
 
-async fn play(mage: Mageflow, round: u32, seen: Shared) {
+/// One round; answers how many items were refused.
+async fn play(mage: Mageflow, round: u32, seen: Shared) -> usize {
     let callback = |role: &str| Signature::by_name("callback").kwargs(args![round = round, role = role]);
     let swarm = swarm((0..FINISHERS).map(|value| item(round, value)))
         .max_concurrency(FINISHERS)
@@ -129,16 +130,20 @@ async fn play(mage: Mageflow, round: u32, seen: Shared) {
     assert_eq!(given("success"), [serde_json::json!(values)], "round {round}");
     assert_eq!(given("complete").len(), 1, "round {round}");
     assert!(given("error").is_empty(), "round {round}");
+    refused.len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn finishers_and_adders_meet_while_the_swarm_is_closed() {
     let seen = Shared::default();
     let mage = mage(&seen).await;
-    let worker = mage.worker("swarms").concurrency(16).spawn().await.unwrap();
+    let worker = mage.worker("swarms").concurrency(64).spawn().await.unwrap();
+    let mut refused = 0;
     for round in 0..ROUNDS {
-        tokio::spawn(play(mage.clone(), round, seen.clone())).await.unwrap();
+        refused += tokio::spawn(play(mage.clone(), round, seen.clone())).await.unwrap();
     }
+    let additions = (ROUNDS * ADDERS) as usize;
+    assert!(refused > additions / 20 && refused < additions * 19 / 20, "{refused} of {additions} came too late");
     worker.shutdown().await.unwrap();
     let seen = seen.lock().unwrap();
     assert!(seen.items.is_empty() && seen.callbacks.is_empty(), "more ran than was asked for: {seen:?}");

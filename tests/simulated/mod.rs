@@ -91,10 +91,15 @@ impl Simulated {
         id
     }
 
-    /// Runs one delivery and carries out what becomes of it.
-    pub async fn deliver(&self, message: Message) {
+    /// Runs one delivery and carries out what becomes of it. Answers how long the engine would let it rest.
+    pub async fn deliver(&self, message: Message) -> Duration {
         let disposition = self.handle(&message).await;
+        let rest = match &disposition {
+            Disposition::Retry { after, .. } | Disposition::GiveBack { after } => *after,
+            _ => Duration::ZERO,
+        };
         self.settle(message, disposition);
+        rest
     }
 
     /// Runs one delivery.
