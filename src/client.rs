@@ -101,6 +101,18 @@ impl Mageflow {
         Worker::new(self.parts.clone(), name.into())
     }
 
+    /// A context of a run that no worker of ours delivers.
+    #[cfg(feature = "testing")]
+    pub(crate) fn context(
+        &self,
+        info: crate::task::TaskExecutionInfo,
+        stop: crate::adapters::Stop,
+        options: &crate::task::TaskOptions,
+    ) -> crate::context::TaskContext {
+        let WorkerParts { engine, registry, state, .. } = self.parts.clone();
+        crate::context::TaskContext::new(info, None, engine, registry, stop, state, options)
+    }
+
     /// The sending half alone.
     pub fn client(&self) -> &MageflowClient {
         &self.client

@@ -89,6 +89,7 @@ pub mod __private {
     pub use crate::macro_support::*;
 }
 
+pub use adapters::StopReason;
 pub use api::*;
 pub use builder::TaskBuilder;
 pub use client::{Mageflow, MageflowBuilder, SuppliedClient};
