@@ -1,5 +1,8 @@
 //! 64 finishers and adders at once, on several threads, while the swarm is closed: nothing is lost, nothing runs twice.
 
+// What stands outside of test functions is made to panic too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use mageflow::{
     Arguments, CallShape, Error, HandlerFuture, Json, Mageflow, RegisteredTask, Signature, TaskContext, TaskDefinition,
     TaskError, args, swarm,

@@ -3,6 +3,9 @@
 //! Each case is played for every await there is: the future is polled `k` times and dropped, for `k` = 1, 2, 3 … until
 //! it gets to its end.
 
+// What stands outside of test functions is made to panic too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod simulated;
 
 use mageflow::{

@@ -3,6 +3,9 @@
 //!
 //! Each case is made of its seed alone. `MAGEFLOW_SEED=n` runs that case only, `MAGEFLOW_CASES=n` runs more of them.
 
+// What stands outside of test functions is made to panic too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod simulated;
 
 use mageflow::{
