@@ -2,6 +2,9 @@
 //!
 //! Apart from the other benches, because counting slows down what is counted. The peer is bare tokio.
 
+// What cannot be measured ends the measuring.
+#![allow(clippy::expect_used)]
+
 #[path = "support/mod.rs"]
 mod support;
 

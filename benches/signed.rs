@@ -4,6 +4,9 @@
 //! peer of a signed task is bare tokio; that of an item of a swarm is an item of a swarm of 1,000; that of the memory is
 //! the goal.
 
+// What cannot be measured ends the measuring.
+#![allow(clippy::expect_used)]
+
 #[path = "support/mod.rs"]
 mod support;
 

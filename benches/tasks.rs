@@ -3,6 +3,9 @@
 //! `cargo bench --bench tasks [TASKS] [ROUNDS] [MEASURE]`. The limit is what this machine does with bare tokio: a channel,
 //! a spawned task and a oneshot for each result. Figures are medians of the rounds; nothing is asserted.
 
+// What cannot be measured ends the measuring.
+#![allow(clippy::expect_used)]
+
 #[path = "support/mod.rs"]
 mod support;
 

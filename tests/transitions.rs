@@ -202,7 +202,9 @@ impl World {
         let index = if self.weather.disorder { self.dice.usize(..waiting) } else { 0 };
         let Some(message) = self.engine.take(index) else { return };
         let engine = self.engine.clone();
-        going.spawn(async move { drop(engine.deliver(message).await) });
+        going.spawn(async move {
+            engine.deliver(message).await;
+        });
     }
 
     fn pause_or_resume(&mut self, keys: &[SignatureKey], going: &mut JoinSet<()>) {

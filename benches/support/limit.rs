@@ -13,7 +13,9 @@ fn dispatcher() -> mpsc::Sender<Job> {
     let (sender, mut jobs) = mpsc::channel::<Job>(1024);
     tokio::spawn(async move {
         while let Some((n, done)) = jobs.recv().await {
-            tokio::spawn(async move { drop(done.send(work(n).await)) });
+            tokio::spawn(async move {
+                let _ = done.send(work(n).await);
+            });
         }
     });
     sender

@@ -118,9 +118,11 @@ impl Change {
         self.promises.push(Promise::WakeIfWaiting(index, Wake { key: container, task, sweep: false }));
     }
 
-    pub(super) fn delete(&mut self, key: SignatureKey, was_live: bool) {
-        self.live -= i32::from(was_live);
-        self.writes.push(Write::Delete { key });
+    /// Removes a record. What else there is in its graph is kept as before.
+    pub(super) fn delete(&mut self, record: &Record) {
+        self.live -= i32::from(record.is_live());
+        self.keep_for(record);
+        self.writes.push(Write::Delete { key: record.key.clone() });
     }
 
     /// A record that must not have changed meanwhile.

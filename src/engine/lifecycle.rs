@@ -129,7 +129,7 @@ impl Engine {
             let Some(located) = self.locate(key).await? else { return Ok(()) };
             let mut change = Change::new(key.graph(), located.now);
             change.check(&located.stored);
-            change.delete(key.clone(), located.stored.record.is_live());
+            change.delete(&located.stored.record);
             self.commit(change).await.map(drop)
         })
         .await

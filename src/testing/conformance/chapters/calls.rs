@@ -113,7 +113,7 @@ pub(super) fn show() -> RegisteredTask {
     message_task("show", |_, message: Value| async move { Ok(message) })
 }
 
-/// `tell`: notes its whole message as `told <message>`. `tell2` and so on can be made of it.
+/// A task of this name that notes its whole message as `<name> <message>`, and gives it back.
 pub(super) fn tell(name: &'static str) -> RegisteredTask {
     message_task(name, move |context: TaskContext, message: Value| async move {
         probe(&context)?.note(format!("{name} {message}"));

@@ -5,9 +5,9 @@ use super::{
         Environment, chapter, eventually,
         tasks::{fail, inc, message_task, probe},
     },
-    calls::{call, chain_of, kinds, on_queue, polite, quiet, started, status, statuses, tick, value, work},
+    calls::{call, chain_of, failure, kinds, on_queue, polite, quiet, started, status, statuses, tick, value, work},
 };
-use crate::{Error, Status, TaskContext, TaskError};
+use crate::{Error, FailureKind, Status, TaskContext, TaskError};
 use serde_json::{Value, json};
 
 chapter!("Cancellation";
@@ -19,13 +19,14 @@ chapter!("Cancellation";
     ends_are_final,
     what_is_removed_is_gone,
     removing_what_runs_stops_it,
+    removing_an_item_leaves_the_rest,
     a_task_that_cancels_itself_ends_as_cancelled,
     a_task_that_cancels_its_own_signature_ends_as_cancelled,
 );
 
 async fn what_waits_in_a_queue_never_runs_after_a_cancellation(env: Environment) {
-    let (mage, worker) = started(&env, [tick(), on_queue(message_task("late", late), "late"), inc()]).await;
-    worker.shutdown().await.unwrap();
+    let late = on_queue(message_task("late", late), "late");
+    let mage = env.engine_with([tick(), late, inc()], |builder| builder).await;
     let first = mage.worker("first").queues(["default"]).spawn().await.unwrap();
     let mut handles = Vec::new();
     for (kind, _) in kinds("late") {
@@ -183,6 +184,26 @@ async fn removing_what_runs_stops_it(env: Environment) {
     );
     assert_eq!(env.probe.count("tick 7"), 0);
 }
+
+async fn removing_an_item_leaves_the_rest(env: Environment) {
+    let (mage, _worker) = started(&env, [tick()]).await;
+    let swarm = mage.swarm([call("tick"), call("tick")]).closed().run_no_wait(&7).await.unwrap();
+    swarm.wait().await.unwrap();
+    let first = swarm.item(0).await.unwrap();
+    first.remove().await.unwrap();
+    assert!(matches!(first.result().await, Err(Error::MissingSignature { .. })));
+    let results = swarm.wait().await.unwrap();
+    assert_eq!(
+        results.into_iter().map(|json| json.map(|json| json.to_value())).collect::<Vec<_>>(),
+        [None, Some(json!(7))]
+    );
+    let chain = mage.chain(vec![call("tick"), call("tick"), call("tick")]).create().await.unwrap();
+    chain.item(2).await.unwrap().remove().await.unwrap();
+    chain.run_no_wait(&8).await.unwrap();
+    let error = failure(chain.wait().await);
+    assert_eq!((error.kind, error.signature), (FailureKind::Expired, Some(chain.key().child(2))));
+}
+
 async fn late(context: TaskContext, message: Value) -> Result<(), TaskError> {
     probe(&context)?.note(format!("late {message}"));
     Ok(())

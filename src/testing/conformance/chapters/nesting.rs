@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     Error, FailureKind, MageflowBuilder, RegisteredTask, Status, TaskContext,
-    signature::Role,
+    adapters::{FRAMEWORK_TASKS, Invocation, SignatureMark},
+    signature::{GraphId, Role, SignatureKey},
     store::memory::MemoryStore,
     testing::{Faults, FlakyStore},
 };
@@ -34,12 +35,14 @@ chapter!("Nesting";
     callbacks_inside_a_paused_container_wait_for_its_resume,
     callbacks_of_what_has_ended_inside_a_paused_container_wait_as_well,
     callbacks_inside_a_cancelled_container_run_on,
-    tasks_that_are_sent_again_and_again_run_once,
+    a_task_that_is_delivered_several_times_runs_once,
+    containers_that_are_woken_again_and_again_go_on_once,
+    tasks_that_are_looked_after_all_the_time_run_once,
     tasks_whose_worker_stops_run_again_on_another_one,
     a_graph_survives_a_store_that_fails,
 );
 
-/// Notes what it is told under its own words, and hands nothing on.
+/// A callback that says these words, whatever it is told.
 fn said(words: &str) -> Call {
     call_with("say", json!({"words": words}))
 }
@@ -52,7 +55,7 @@ fn say() -> RegisteredTask {
     })
 }
 
-/// A failure takes a place, or a message struct; this one takes what it gets.
+/// The signature with callbacks that say which level and which callback they are.
 fn with_callbacks(signature: Call, level: &str) -> Call {
     signature
         .on_success(said(&format!("{level} success")))
@@ -342,7 +345,62 @@ fn hasty(builder: MageflowBuilder) -> MageflowBuilder {
     })
 }
 
-async fn tasks_that_are_sent_again_and_again_run_once(env: Environment) {
+/// Sends the same task of a signature once more, under another id of the engine.
+async fn deliver_again(mage: &crate::Mageflow, key: &SignatureKey, task: &str) {
+    let mut invocation = Invocation::new(task.into(), named(json!({"x": 7})), Arc::default());
+    invocation.mark = Some(SignatureMark { key: key.clone(), epoch: 1 });
+    mage.adapter().workflow().run_no_wait(invocation).await.unwrap();
+}
+
+async fn a_task_that_is_delivered_several_times_runs_once(env: Environment) {
+    let mage = env.engine_with([hold(), tick(), inc(), say()], hasty).await;
+    let waiting = mage.sign(with_callbacks(call("hold"), "task")).run_no_wait(&7).await.unwrap();
+    deliver_again(&mage, waiting.key(), "hold").await;
+    deliver_again(&mage, waiting.key(), "hold").await;
+    let _worker = mage.worker("late").spawn().await.unwrap();
+    env.probe.until_noted("held", 1).await;
+    deliver_again(&mage, waiting.key(), "hold").await;
+    quiet(&mage).await;
+    env.probe.let_through(10);
+    assert_eq!(value(waiting.wait().await), 7);
+    deliver_again(&mage, waiting.key(), "hold").await;
+    // Whoever found it at work has another look when its lease has ended: as long as this takes to expire.
+    let measure = mage.swarm([call("inc")]).active_ttl(ms(700)).run_no_wait(&1).await.unwrap();
+    assert_eq!(failure(measure.wait().await).kind, FailureKind::Expired);
+    all_succeeded(&env, &mage, &[("task", 1)]).await;
+    assert_eq!((env.probe.count("held"), waiting.result().await.unwrap().attempts), (1, 1));
+    let never_started = mage.sign(call("tick")).create().await.unwrap();
+    deliver_again(&mage, never_started.key(), "tick").await;
+    deliver_again(&mage, &SignatureKey::root(GraphId::new()), "tick").await;
+    quiet(&mage).await;
+    assert_eq!(lines(&env.probe, "tick").len(), 0, "nobody started it, or nobody knows it");
+}
+
+async fn containers_that_are_woken_again_and_again_go_on_once(env: Environment) {
+    let (mage, _worker) = env.start([gate(), tick(), inc(), say()]).await;
+    let item = |x: i64| with_callbacks(chain_of([call_with("tick", json!({"x": x})), call("gate")]), "item");
+    let chain = chain_of([call("inc"), with_callbacks(part(swarm_of((0..6).map(item)).max_concurrency(2)), "swarm")]);
+    let graph = mage.sign(with_callbacks(chain, "outer")).run_no_wait(&json!({"x": 0})).await.unwrap();
+    for x in 0..6 {
+        env.probe.until_noted(&format!("at {x}"), 1).await;
+        let (outer, swarm) = (graph.key().clone(), graph.key().child(1));
+        for _ in 0..5 {
+            for key in [swarm.child(0), swarm.child(x), swarm.clone(), outer.clone()] {
+                for sweep in [false, true] {
+                    let wake = json!({"key": key, "sweep": sweep});
+                    mage.submit(FRAMEWORK_TASKS[x as usize % FRAMEWORK_TASKS.len()], &wake).await.unwrap();
+                }
+            }
+        }
+        env.probe.note(format!("open {x}"));
+    }
+    assert_eq!(value(graph.wait().await), json!([0, 1, 2, 3, 4, 5]));
+    all_succeeded(&env, &mage, &[("outer", 1), ("swarm", 1), ("item", 6)]).await;
+    let ticks = lines(&env.probe, "tick ");
+    assert_eq!((ticks.len(), lines(&env.probe, "past ").len()), (6, 6), "{:?}", env.probe.lines());
+}
+
+async fn tasks_that_are_looked_after_all_the_time_run_once(env: Environment) {
     let mage = env.engine_with([on_queue(tick(), "late"), hold(), inc(), say()], hasty).await;
     let worker = mage.worker("first").queues(["default"]).spawn().await.unwrap();
     let item = |x: i64| with_callbacks(call_with("tick", json!({"x": x})), "item");
