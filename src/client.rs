@@ -236,7 +236,11 @@ impl MageflowBuilder {
             }
         };
         let (adapter, own_store): (Arc<dyn TaskManagerAdapter>, Option<Arc<dyn SignatureStore>>) = match supplied {
-            Supplied::Embedded(engine) => (Arc::new(engine), Some(Arc::new(MemoryStore::new()))),
+            Supplied::Embedded(engine) => {
+                // Whoever shares the engine shares its signatures.
+                let store = engine.beside(MemoryStore::new).unwrap_or_default();
+                (Arc::new(engine), Some(store))
+            }
             Supplied::Adapter(adapter) => (adapter, None),
         };
         let known = registry

@@ -88,7 +88,7 @@ pub enum Error {
         key: SignatureKey,
     },
     /// Another holder has locked the signature.
-    #[error("signature {key} is locked by another holder; wait for it or pass `OnLocked::Wait`")]
+    #[error("signature {key} is locked by another holder; wait for its holder, or for the end of the lease")]
     Locked {
         /// The signature.
         key: SignatureKey,

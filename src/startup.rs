@@ -70,21 +70,23 @@ impl Worker {
     /// the engine cannot be reached at the start, or what a start-up hook reports.
     ///
     /// # Cancel safety
-    /// Dropped early, it stops at once; what ran is given back.
+    /// Dropped early, the worker drains in the background.
     pub async fn start(self) -> Result<()> {
+        // Before anything is started: a signal during the start counts too.
+        let mut signals = StopSignals::listen()?;
         let mut worker = self.spawn().await?;
         let shutdown = worker.shutdown.clone();
-        let signals = async {
-            stop_signal().await?;
+        let obeyed = async {
+            signals.next().await;
             tracing::info!("draining; a second signal stops at once");
             shutdown.drain.cancel();
-            stop_signal().await?;
+            signals.next().await;
             shutdown.now.cancel();
-            Ok::<_, Error>(())
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             ended = worker.ended() => ended,
-            failed = async { match signals.await { Err(error) => error, Ok(()) => std::future::pending().await } } => Err(failed),
+            () = obeyed => Ok(()),
         }
     }
 
@@ -126,8 +128,17 @@ impl Worker {
             let ended = adapter.start(Arc::new(runner), is_ready).await;
             parts.engine.settled().await;
             supervisor.abort();
+            let mut ended = ended;
             for hook in &parts.on_shutdown {
-                hook(client.clone()).await?;
+                // Each one is run; the first thing that went wrong is told.
+                ended = match (ended, hook(client.clone()).await) {
+                    (Ok(()), after) => after,
+                    (before, Ok(())) => before,
+                    (before, Err(error)) => {
+                        tracing::warn!(%error, "a shutdown hook failed");
+                        before
+                    }
+                };
             }
             tracing::info!(worker = %name, "worker stopped");
             ended
@@ -179,22 +190,43 @@ impl fmt::Debug for Worker {
     }
 }
 
-async fn stop_signal() -> Result<()> {
-    let failed =
-        |source: std::io::Error| Error::InvalidConfig { reason: format!("cannot listen to signals: {source}") };
+/// SIGTERM and SIGINT; elsewhere Ctrl-C.
+struct StopSignals {
     #[cfg(unix)]
-    {
+    term: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    int: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    #[cfg(unix)]
+    fn listen() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let (mut term, mut int) =
-            (signal(SignalKind::terminate()).map_err(failed)?, signal(SignalKind::interrupt()).map_err(failed)?);
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        Ok(())
+        let failed =
+            |error: std::io::Error| Error::InvalidConfig { reason: format!("cannot listen to signals: {error}") };
+        let term = signal(SignalKind::terminate()).map_err(failed)?;
+        Ok(Self { term, int: signal(SignalKind::interrupt()).map_err(failed)? })
     }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.map_err(failed)
+    fn listen() -> Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
 }
 
 /// A worker that runs in the background. Dropped, it drains.

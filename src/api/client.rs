@@ -21,6 +21,7 @@ pub struct MageflowClient {
     engine: Engine,
     registry: Arc<Registry>,
     creator: Option<TaskContext>,
+    on_locked: OnLocked,
 }
 
 /// Something that can be cancelled: a submitted task by its id, a signature by its key.
@@ -46,12 +47,17 @@ impl From<&SignatureKey> for Target {
 
 impl MageflowClient {
     pub(crate) fn new(engine: Engine, registry: Arc<Registry>) -> Self {
-        Self { engine, registry, creator: None }
+        Self { engine, registry, creator: None, on_locked: OnLocked::Wait }
     }
 
     pub(crate) fn created_by(mut self, context: TaskContext) -> Self {
         self.creator = Some(context);
         self
+    }
+
+    /// A client whose lifecycle operations do this when somebody else holds the lock of a signature. Defaults to waiting.
+    pub fn on_locked(&self, on_locked: OnLocked) -> Self {
+        Self { on_locked, ..self.clone() }
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -325,7 +331,7 @@ impl MageflowClient {
     pub async fn cancel(&self, target: impl Into<Target>) -> Result<()> {
         match target.into() {
             Target::Task(id) => self.engine.workflow().cancel(&id).await,
-            Target::Signature(key) => self.engine.cancel(&key, None, OnLocked::Wait).await,
+            Target::Signature(key) => self.engine.cancel(&key, None, self.on_locked).await,
         }
     }
 
@@ -394,7 +400,7 @@ impl MageflowClient {
     }
 
     /// Suspends a signature: what has not started does not start, what runs goes on to its end. Does nothing to one that
-    /// has ended. Waits for a lock that somebody else holds.
+    /// has ended. Waits for a lock that somebody else holds, unless [`on_locked`](Self::on_locked) says otherwise.
     ///
     /// # Errors
     /// [`Error::MissingSignature`], [`Error::Store`].
@@ -402,7 +408,7 @@ impl MageflowClient {
     /// # Cancel safety
     /// Dropped early, it was suspended or not.
     pub async fn suspend(&self, key: &SignatureKey) -> Result<()> {
-        self.engine.pause(key, Status::Suspended, None, OnLocked::Wait).await
+        self.engine.pause(key, Status::Suspended, None, self.on_locked).await
     }
 
     /// Interrupts a signature: what has not started does not start, what runs is stopped and runs again after a resume,
@@ -414,7 +420,7 @@ impl MageflowClient {
     /// # Cancel safety
     /// Dropped early, it was interrupted or not.
     pub async fn interrupt(&self, key: &SignatureKey) -> Result<()> {
-        self.engine.pause(key, Status::Interrupted, None, OnLocked::Wait).await
+        self.engine.pause(key, Status::Interrupted, None, self.on_locked).await
     }
 
     /// Resumes a suspended or interrupted signature.
@@ -425,7 +431,7 @@ impl MageflowClient {
     /// # Cancel safety
     /// Dropped early, it was resumed or not.
     pub async fn resume(&self, key: &SignatureKey) -> Result<()> {
-        self.engine.resume(key, None, OnLocked::Wait).await
+        self.engine.resume(key, None, self.on_locked).await
     }
 
     /// Cancels what has not ended and removes the signature from the store; a root takes everything in it along.
@@ -436,7 +442,7 @@ impl MageflowClient {
     /// # Cancel safety
     /// Dropped early, it was cancelled or not, and removed or not.
     pub async fn remove(&self, key: &SignatureKey) -> Result<()> {
-        self.engine.remove(key, None, OnLocked::Wait).await
+        self.engine.remove(key, None, self.on_locked).await
     }
 
     /// Locks the lifecycle of a signature for `lease`: until the guard is released or dropped, or the lease has ended,

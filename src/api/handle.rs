@@ -445,6 +445,17 @@ impl LockGuard {
         self.engine().resume(self.key(), Some(self.token()), OnLocked::Fail).await
     }
 
+    /// Cancels what has not ended and removes the locked signature, and its lock with it.
+    ///
+    /// # Errors
+    /// As [`MageflowClient::remove`], and [`Error::Locked`] if the lock was lost to somebody else.
+    ///
+    /// # Cancel safety
+    /// Dropped early, it was cancelled or not, and removed or not.
+    pub async fn remove(&self) -> Result<()> {
+        self.engine().remove(self.key(), Some(self.token()), OnLocked::Fail).await
+    }
+
     /// Cancels the locked signature.
     ///
     /// # Errors

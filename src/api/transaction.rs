@@ -8,6 +8,8 @@ use std::marker::PhantomData;
 #[derive(Debug)]
 #[must_use = "nothing is stored before `commit`"]
 pub struct Transaction {
+    /// Tells what it hands out from what another one does.
+    id: u64,
     client: MageflowClient,
     templates: Vec<Template>,
     shapes: Vec<std::sync::Arc<crate::task::CallShape>>,
@@ -16,6 +18,7 @@ pub struct Transaction {
 /// Stands for a signature of a [`Transaction`] until it is committed.
 #[derive(Debug)]
 pub struct Pending<In: ?Sized, Out> {
+    transaction: u64,
     index: usize,
     types: PhantomData<fn(*const In) -> Out>,
 }
@@ -23,6 +26,7 @@ pub struct Pending<In: ?Sized, Out> {
 /// What a [`Transaction`] stored.
 #[derive(Debug)]
 pub struct Created {
+    id: u64,
     client: MageflowClient,
     keys: Vec<crate::signature::SignatureKey>,
     shapes: Vec<std::sync::Arc<crate::task::CallShape>>,
@@ -30,7 +34,7 @@ pub struct Created {
 
 impl Transaction {
     pub(super) fn new(client: MageflowClient) -> Self {
-        Self { client, templates: Vec::new(), shapes: Vec::new() }
+        Self { id: fastrand::u64(..), client, templates: Vec::new(), shapes: Vec::new() }
     }
 
     /// Adds a signature; [`Created::handle`] turns what it returns into a handle.
@@ -38,7 +42,7 @@ impl Transaction {
         let signature = signature.into_signature();
         self.shapes.push(signature.shape().clone());
         self.templates.push(signature.into_template());
-        Pending { index: self.templates.len() - 1, types: PhantomData }
+        Pending { transaction: self.id, index: self.templates.len() - 1, types: PhantomData }
     }
 
     /// Stores everything, or nothing.
@@ -54,7 +58,7 @@ impl Transaction {
             true => Vec::new(),
             false => self.client.engine().create(&self.templates, creation, None).await?,
         };
-        Ok(Created { client: self.client, keys, shapes: self.shapes })
+        Ok(Created { id: self.id, client: self.client, keys, shapes: self.shapes })
     }
 }
 
@@ -65,7 +69,9 @@ impl Created {
     /// [`Error::InvalidConfig`](crate::Error::InvalidConfig) if it belongs to another transaction.
     pub fn handle<In: ?Sized, Out>(&self, pending: &Pending<In, Out>) -> Result<SignatureHandle<In, Out>> {
         match (self.keys.get(pending.index), self.shapes.get(pending.index)) {
-            (Some(key), Some(shape)) => Ok(SignatureHandle::new(key.clone(), self.client.clone(), shape.clone())),
+            (Some(key), Some(shape)) if pending.transaction == self.id => {
+                Ok(SignatureHandle::new(key.clone(), self.client.clone(), shape.clone()))
+            }
             _ => Err(crate::Error::InvalidConfig { reason: "the signature belongs to another transaction".into() }),
         }
     }

@@ -121,17 +121,19 @@ impl Engine {
             Fill::Wait => self.save(located, record).await,
             Fill::Start { from, count } => self.start_items(located, record, from, count).await,
             Fill::Done => self.finish_container(located, record, End::As(Status::Done, None)).await,
-            Fill::Failed(slot) => {
-                let cause = self.failure_of(&record.key.child(slot)).await?;
-                let message = format!("{} of its items failed, the last one: {}", record.state.counters.failed, cause);
-                let mut failure = TaskFailure::new(FailureKind::TooManyFailures, message);
-                failure.task_name = cause.task_name;
-                failure.signature = cause.signature;
-                failure.attempt = cause.attempt;
-                failure.causes = vec![cause.message];
-                self.finish_container(located, record, End::As(Status::Failed, Some(failure))).await
-            }
+            Fill::Failed(slot) => self.fail_swarm(located, record, slot).await,
         }
+    }
+
+    async fn fail_swarm(&self, located: &Located, record: Record, slot: u32) -> Result<bool> {
+        let cause = self.failure_of(&record.key.child(slot)).await?;
+        let message = format!("{} of its items failed, the last one: {}", record.state.counters.failed, cause);
+        let mut failure = TaskFailure::new(FailureKind::TooManyFailures, message);
+        failure.task_name = cause.task_name;
+        failure.signature = cause.signature;
+        failure.attempt = cause.attempt;
+        failure.causes = vec![cause.message];
+        self.finish_container(located, record, End::As(Status::Failed, Some(failure))).await
     }
 
     async fn start_items(&self, located: &Located, mut record: Record, from: u32, count: u32) -> Result<bool> {
@@ -139,14 +141,15 @@ impl Engine {
         let children = self.store()?.load(&keys).await?.records;
         let input = record.input.clone();
         let mut change = Change::new(record.key.graph(), located.now);
-        let mut reached_ended = false;
-        for child in &children {
+        let (mut reached_ended, mut last_failed, running) = (false, None, record.state.counters.running);
+        for (slot, child) in (from..).zip(&children) {
             let ended = match child {
                 None => Some(Status::Failed),
                 Some(stored) => Some(stored.record.state.status).filter(|status| status.is_ended()),
             };
             record.swarm_reached(ended);
             reached_ended |= ended.is_some();
+            last_failed = if ended == Some(Status::Failed) { Some(slot) } else { last_failed };
             if let (Some(stored), None) = (child, ended) {
                 let source = match &input {
                     Some(input) => input.source.clone(),
@@ -154,6 +157,12 @@ impl Engine {
                 };
                 self.start_child(&mut change, stored, source, &record)?;
             }
+        }
+        // An item that had failed before its turn counts like any other.
+        if let Fill::Failed(slot) = record.swarm_next(last_failed) {
+            // Then none of these is started.
+            record.state.counters.running = running;
+            return self.fail_swarm(located, record, slot).await;
         }
         let again = reached_ended || !matches!(record.swarm_next(None), Fill::Wait);
         let alarm = self.alarm(&record);

@@ -4,9 +4,8 @@ use super::{Engine, change::Change};
 use crate::{
     error::{Error, Result},
     signature::{
-        Control, GraphId, Kind, Parent, Plan, Planned, Record, SignatureKey, Source, StoreTime, Template, planned,
+        Control, GraphId, Kind, Parent, Plan, Planned, Record, SignatureKey, Source, StoreTime, Template, Ttl, planned,
     },
-    store::Stored,
     task::{Arguments, Json},
 };
 use chrono::Utc;
@@ -14,6 +13,7 @@ use std::{
     collections::hash_map::DefaultHasher,
     hash::{Hash, Hasher},
     sync::Arc,
+    time::Duration,
 };
 
 /// How many records one commit creates at most.
@@ -37,7 +37,7 @@ impl Creation {
 }
 
 impl Engine {
-    /// Stores templates under one graph, all or none; with `start`, the first one is started in the same commit.
+    /// Stores templates under one graph, all or none; with `start`, the only one is started in the same commit.
     /// Within a durable run a creation that was made before is found again instead.
     pub(crate) async fn create(
         &self,
@@ -45,32 +45,75 @@ impl Engine {
         creation: Option<Creation>,
         start: Option<&Arguments>,
     ) -> Result<Vec<SignatureKey>> {
-        let graph = creation.as_ref().map_or_else(GraphId::new, Creation::graph);
-        let mut roots = Vec::with_capacity(templates.len());
-        let mut below = Vec::new();
+        let Some(creation) = creation else {
+            return self.try_create(GraphId::new(), templates, None, start).await;
+        };
+        loop {
+            match self.try_create(creation.graph(), templates, Some(&creation), start).await {
+                // What a creation that was cut off had left behind was removed: once more.
+                Err(Error::Conflict { .. }) => tokio::task::yield_now().await,
+                other => return other,
+            }
+        }
+    }
+
+    async fn try_create(
+        &self,
+        graph: GraphId,
+        templates: &[Template],
+        creation: Option<&Creation>,
+        start: Option<&Arguments>,
+    ) -> Result<Vec<SignatureKey>> {
+        let (mut roots, mut below) = (Vec::with_capacity(templates.len()), Vec::new());
+        let mut together = DefaultHasher::new();
+        // What shares a graph is kept as long as the longest of it.
+        let keep = templates.iter().filter_map(|template| template.done_ttl).max().unwrap_or_default();
         for (index, template) in (0..).zip(templates) {
             let key = match templates.len() {
                 1 => SignatureKey::root(graph),
                 _ => SignatureKey::root_of_many(graph, index),
             };
-            let planned = self.plan(template, key, None)?;
+            let planned = self.plan(template, key, None, self.config().ttl, keep)?;
+            planned.root.plan.fingerprint.hash(&mut together);
             below.extend(planned.below);
             roots.push(planned.root);
         }
         if let (Some(message), Some(root)) = (start, roots.first_mut()) {
             root.start(Source::Message(message.clone()), None, Utc::now())?;
             self.check_size(root)?;
+            (message.args(), message.kwargs()).hash(&mut together);
         }
         let keys: Vec<_> = roots.iter().map(|root| root.key.clone()).collect();
-        match (self.store_all(graph, below, &roots).await, creation) {
-            (Err(Error::Conflict { .. }), Some(creation)) => self.replay(graph, &creation, &roots).await?,
-            (result, _) => result?,
+        let Some(creation) = creation else {
+            return self.store_all(graph, below, &roots, None).await.map(|()| keys);
+        };
+        // What a retry must be equal in, and how it knows that all of it is there.
+        let (key, fingerprint) = (SignatureKey::root(graph).note("creation"), together.finish());
+        let ttl = roots.first().map_or(self.config().ttl, |root| root.plan.ttl);
+        let note = Record::new(key.clone(), note_plan(0, fingerprint, ttl), Utc::now());
+        match self.store_all(graph, below, &roots, Some(note)).await {
+            Ok(()) => Ok(keys),
+            Err(Error::Conflict { .. }) => match self.noted(&key, creation, fingerprint).await? {
+                Some(_) => Ok(keys),
+                // The run was cut off before its graph was complete, so nobody has seen it.
+                None => {
+                    self.store()?.remove(graph).await?;
+                    Err(Error::Conflict { key })
+                }
+            },
+            Err(error) => Err(error),
         }
-        Ok(keys)
     }
 
-    fn plan(&self, template: &Template, key: SignatureKey, parent: Option<Parent>) -> Result<Planned> {
-        let planned = planned(template, key, parent, self.config().ttl, Utc::now(), &|task| self.known(task))?;
+    fn plan(
+        &self,
+        template: &Template,
+        key: SignatureKey,
+        parent: Option<Parent>,
+        ttl: Ttl,
+        keep: Duration,
+    ) -> Result<Planned> {
+        let planned = planned(template, key, parent, ttl, keep, Utc::now(), &|task| self.known(task))?;
         for record in planned.below.iter().chain([&planned.root]) {
             self.check_size(record)?;
         }
@@ -86,7 +129,13 @@ impl Engine {
     }
 
     /// What is below first, the roots last: a graph without its root does not exist for anybody.
-    async fn store_all(&self, graph: GraphId, mut below: Vec<Record>, roots: &[Record]) -> Result<()> {
+    async fn store_all(
+        &self,
+        graph: GraphId,
+        mut below: Vec<Record>,
+        roots: &[Record],
+        note: Option<Record>,
+    ) -> Result<()> {
         let first = below.len().saturating_sub(BATCH);
         let last_batch = below.split_off(first);
         let mut change = Change::new(graph, StoreTime::default()).keep_for_roots(roots);
@@ -102,6 +151,9 @@ impl Engine {
             self.commit(change).await?;
         }
         let mut change = Change::new(graph, StoreTime::default()).keep_for_roots(roots);
+        if let Some(note) = note {
+            change.create(note, None);
+        }
         for record in last_batch.into_iter().chain(roots.iter().cloned()) {
             let alarm = self.alarm_of_promise(&record);
             let record = change.create(record, alarm);
@@ -110,26 +162,6 @@ impl Engine {
             }
         }
         self.commit(change).await.map(drop)
-    }
-
-    /// A retried run finds what it created before, or is told that it now creates something else.
-    async fn replay(&self, graph: GraphId, creation: &Creation, roots: &[Record]) -> Result<()> {
-        let keys: Vec<_> = roots.iter().map(|root| root.key.clone()).collect();
-        let before = self.store()?.load(&keys).await?;
-        for (stored, root) in before.records.iter().zip(roots) {
-            match stored {
-                Some(stored) if stored.record.plan.fingerprint == root.plan.fingerprint => {
-                    same_message(stored, root).ok_or_else(|| creation.mismatch())?;
-                }
-                Some(_) => return Err(creation.mismatch()),
-                // The run was cut off before its graph was complete, so nobody has seen it: made anew next time.
-                None => {
-                    self.store()?.remove(graph).await?;
-                    return Err(Error::Conflict { key: root.key.clone() });
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Gives a stored root its message and sends it off.
@@ -196,7 +228,8 @@ impl Engine {
         let mut fingerprint = 0_u64;
         for (slot, (template, message)) in (first..).zip(items) {
             let parent = Parent { key: swarm.clone(), slot, in_swarm: true };
-            let mut planned = self.plan(template, swarm.child(slot), Some(parent))?;
+            let ttl = record.plan.ttl;
+            let mut planned = self.plan(template, swarm.child(slot), Some(parent), ttl, ttl.done)?;
             if let Some(message) = message {
                 planned.root.input = Some(Arc::new(crate::signature::Input {
                     source: Source::Message(message.clone()),
@@ -211,7 +244,7 @@ impl Engine {
             if let Some(slot) = self.noted(key, creation, fingerprint).await? {
                 return Ok((slot..).take(items.len()).map(|slot| swarm.child(slot)).collect());
             }
-            change.create(Record::new(key.clone(), note_plan(first, fingerprint, &record), Utc::now()), None);
+            change.create(Record::new(key.clone(), note_plan(first, fingerprint, record.plan.ttl), Utc::now()), None);
         }
         added?;
         let keys = planned_items.iter().map(|planned| planned.root.key.clone()).collect();
@@ -262,14 +295,6 @@ impl Engine {
     }
 }
 
-/// A signature that was replayed may not have been started yet, or with another message.
-fn same_message(stored: &Stored, root: &Record) -> Option<()> {
-    match (&stored.record.input, &root.input) {
-        (Some(before), Some(now)) => (before.source == now.source).then_some(()),
-        _ => Some(()),
-    }
-}
-
 /// What the retried addition of an item must be equal in: the item, and the message it was given.
 fn addition(item: &Record) -> u64 {
     let mut hash = DefaultHasher::new();
@@ -280,14 +305,14 @@ fn addition(item: &Record) -> u64 {
     hash.finish()
 }
 
-fn note_plan(slot: u32, fingerprint: u64, swarm: &Record) -> Plan {
+fn note_plan(slot: u32, fingerprint: u64, ttl: Ttl) -> Plan {
     Plan {
         kind: Kind::Note { slot },
         name: None,
         parent: None,
         own: Arguments::none(),
         callbacks: crate::signature::Callbacks::default(),
-        ttl: swarm.plan.ttl,
+        ttl,
         fingerprint,
     }
 }

@@ -27,6 +27,7 @@ impl Engine {
                 Promise::Wake(wake) | Promise::WakeIfWaiting(_, wake) => batch.push(self.wake_up(&wake)),
             }
         }
+        let alone = batch.len() == 1;
         let sent = match (batch.pop(), batch.is_empty()) {
             (None, _) => return,
             (Some(only), true) => self.workflow().run_no_wait(only).await.map(drop),
@@ -37,7 +38,8 @@ impl Engine {
         };
         match sent {
             Ok(()) => {}
-            Err(error) if error.is_retryable() || records.len() != 1 => {
+            // Of several, nobody knows which one it was about.
+            Err(error) if error.is_retryable() || !alone => {
                 tracing::warn!(%error, "a dispatch failed; it is tried again when its alarm rings");
             }
             Err(error) => {

@@ -111,10 +111,9 @@ impl Engine {
         self.under_lock(key, on_locked, || async {
             let located = self.find(key).await?;
             located.check_lock(lock)?;
-            Ok(())
+            self.try_end(located, Status::Cancelled, None, Utc::now()).await
         })
         .await?;
-        self.end(key, Status::Cancelled, None, Utc::now()).await?;
         self.announce(key).await;
         Ok(())
     }
@@ -125,8 +124,9 @@ impl Engine {
         if key.is_root() && key.path().is_empty() {
             return self.store()?.remove(key.graph()).await;
         }
-        self.until_agreed(|| async {
+        self.under_lock(key, on_locked, || async {
             let Some(located) = self.locate(key).await? else { return Ok(()) };
+            located.check_lock(lock)?;
             let mut change = Change::new(key.graph(), located.now);
             change.check(&located.stored);
             change.delete(&located.stored.record);

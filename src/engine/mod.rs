@@ -85,7 +85,7 @@ impl Engine {
             known,
             framework,
             running: Running::default(),
-            background: TaskTracker::new(),
+            background: closed_tracker(),
         }))
     }
 
@@ -163,9 +163,7 @@ impl Engine {
 
     /// Resolves when nothing spawned is left.
     pub(crate) async fn settled(&self) {
-        self.0.background.close();
         self.0.background.wait().await;
-        self.0.background.reopen();
     }
 
     /// Reads a record and what its ancestors say about it.
@@ -211,6 +209,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// One that can be waited for at any time: being closed keeps nothing from being tracked.
+fn closed_tracker() -> TaskTracker {
+    let tracker = TaskTracker::new();
+    tracker.close();
+    tracker
 }
 
 impl fmt::Debug for Engine {

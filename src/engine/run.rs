@@ -124,24 +124,37 @@ impl Engine {
         at: DateTime<Utc>,
     ) -> Result<bool> {
         self.until_agreed(|| async {
-            let Some(located) = self.locate(key).await? else { return Ok(false) };
-            let mut record = Record::clone(&located.stored.record);
-            if record.state.status.is_ended() {
-                return Ok(false);
+            match self.locate(key).await? {
+                Some(located) => self.try_end(located, status, outcome.clone(), at).await,
+                None => Ok(false),
             }
-            record.absorb_late(&located.stored.inbox);
-            let ending = record.end(status, outcome.clone(), at);
-            let is_container = !matches!(record.plan.kind, Kind::Task { .. });
-            let mut change = Change::new(key.graph(), located.now);
-            let drained = located.stored.inbox.len();
-            let record = self.settle(&mut change, &located.stored, record, drained, ending).await?;
-            if is_container {
-                change.promise(Promise::Wake(super::Wake::sweeping(&record)));
-            }
-            self.commit(change).await?;
-            Ok(true)
         })
         .await
+    }
+
+    /// One try; `false` if it has ended before.
+    pub(super) async fn try_end(
+        &self,
+        located: Located,
+        status: Status,
+        outcome: Option<Outcome>,
+        at: DateTime<Utc>,
+    ) -> Result<bool> {
+        let mut record = Record::clone(&located.stored.record);
+        if record.state.status.is_ended() {
+            return Ok(false);
+        }
+        record.absorb_late(&located.stored.inbox);
+        let ending = record.end(status, outcome, at);
+        let is_container = !matches!(record.plan.kind, Kind::Task { .. });
+        let mut change = Change::new(record.key.graph(), located.now);
+        let drained = located.stored.inbox.len();
+        let record = self.settle(&mut change, &located.stored, record, drained, ending).await?;
+        if is_container {
+            change.promise(Promise::Wake(super::Wake::sweeping(&record)));
+        }
+        self.commit(change).await?;
+        Ok(true)
     }
 
     async fn finish(
@@ -198,7 +211,7 @@ impl Engine {
             if record.state.parked {
                 located.above.iter().for_each(|above| change.check(above));
             }
-            let alarm = self.alarm(&record).map(|alarm| alarm + retry_after);
+            let alarm = self.alarm(&record).map(|alarm| alarm.saturating_add(retry_after));
             change.update(&located.stored, record, 0, alarm);
         }
         self.commit(change).await?;

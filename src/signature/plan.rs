@@ -10,6 +10,7 @@ use std::{
     collections::hash_map::DefaultHasher,
     hash::{Hash, Hasher},
     sync::Arc,
+    time::Duration,
 };
 
 /// What a registry knows of a task.
@@ -24,7 +25,8 @@ pub struct Planned {
     pub root: Record,
 }
 
-/// Lays a template out into records under `key`, with `known` telling options and shape of a task by its name.
+/// Lays a template out into records under `key`, with `known` telling options and shape of a task by its name, `ttl` the
+/// TTLs of what says nothing of its own, and `keep` the least that anything is kept.
 ///
 /// # Errors
 /// [`Error::ChainTooShort`] and [`Error::TooManyTasks`].
@@ -33,10 +35,11 @@ pub fn planned(
     key: SignatureKey,
     parent: Option<Parent>,
     ttl: Ttl,
+    keep: Duration,
     now: DateTime<Utc>,
     known: &dyn Fn(&TaskName) -> Option<Known>,
 ) -> Result<Planned> {
-    let mut layout = Layout { ttl, now, known, records: Vec::new() };
+    let mut layout = Layout { ttl, keep, now, known, records: Vec::new() };
     layout.add(template, key, parent)?;
     let mut records = layout.records;
     // `add` always leaves the record of its own template at the end.
@@ -47,7 +50,10 @@ pub fn planned(
 }
 
 struct Layout<'a> {
+    /// What a template that says nothing gets: the TTLs of what contains it.
     ttl: Ttl,
+    /// A graph is kept as a whole, so nothing in it may be kept for less than what contains it.
+    keep: Duration,
     now: DateTime<Utc>,
     known: &'a dyn Fn(&TaskName) -> Option<Known>,
     records: Vec<Record>,
@@ -58,6 +64,9 @@ impl Layout<'_> {
     fn add(&mut self, template: &Template, key: SignatureKey, parent: Option<Parent>) -> Result<u64> {
         let mut hash = DefaultHasher::new();
         let nested = !key.is_root();
+        let mut ttl = template.ttl(self.ttl);
+        ttl.done = ttl.done.max(self.keep);
+        let outer = (std::mem::replace(&mut self.ttl, ttl), std::mem::replace(&mut self.keep, ttl.done));
         let mut record = Record::new(
             key.clone(),
             Plan {
@@ -70,7 +79,7 @@ impl Layout<'_> {
                     on_error: template.on_error.is_some(),
                     on_complete: template.on_complete.is_some(),
                 },
-                ttl: template.ttl(self.ttl),
+                ttl,
                 fingerprint: 0,
             },
             self.now,
@@ -110,6 +119,7 @@ impl Layout<'_> {
                 record.state.counters.closed.hash(&mut hash);
             }
         }
+        (self.ttl, self.keep) = outer;
         let plan = Arc::make_mut(&mut record.plan);
         fingerprint(&plan.kind, &mut hash);
         plan.own.args().map(|json| json.as_str()).hash(&mut hash);

@@ -38,8 +38,9 @@ use results::Results;
 use run::{Outcome, Run};
 use scheduler::{End, Finished, Scheduler};
 use std::{
+    any::Any,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 use tokio::{sync::Notify, time::Instant};
 
@@ -67,8 +68,16 @@ impl EmbeddedEngine {
     /// A new engine with these settings.
     pub fn with(config: EmbeddedConfig) -> Self {
         let scheduler = Mutex::new(Scheduler::new(&config));
-        let shared = Shared { config, results: Results::new(), scheduler, timers_changed: Notify::new() };
+        let (results, beside) = (Results::new(), OnceLock::new());
+        let shared = Shared { config, results, scheduler, timers_changed: Notify::new(), beside };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// What lives and dies with this engine beside its tasks: made once, the same for all clones. The first type asked for
+    /// is the only one there is.
+    pub(crate) fn beside<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<Arc<T>> {
+        let made = self.shared.beside.get_or_init(|| Arc::new(make()));
+        made.clone().downcast().ok()
     }
 
     /// Its settings.
@@ -108,6 +117,8 @@ struct Shared {
     scheduler: Mutex<Scheduler>,
     /// Rung when the earliest timer has changed.
     timers_changed: Notify,
+    /// See [`EmbeddedEngine::beside`].
+    beside: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Shared {

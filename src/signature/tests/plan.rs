@@ -32,7 +32,7 @@ fn with(mut template: Template, change: impl FnOnce(&mut Template)) -> Template 
 }
 
 fn plan(template: &Template) -> Result<Planned> {
-    planned(template, SignatureKey::root(GraphId::new()), None, Ttl::default(), now(), &|_| None)
+    planned(template, SignatureKey::root(GraphId::new()), None, Ttl::default(), Duration::ZERO, now(), &|_| None)
 }
 
 fn fingerprint(template: &Template) -> u64 {
@@ -79,7 +79,7 @@ fn a_swarm_inside_is_closed_and_one_of_its_own_is_open_unless_they_say_otherwise
     assert_eq!(closed(&chain([swarm_with([], |swarm| swarm.open = Some(true)), task("a")])), "o");
     assert_eq!(closed(&with(task("a"), |task| task.on_error = Some(Box::new(swarm([]))))), "c");
     let of_many = SignatureKey::root_of_many(GraphId::new(), 1);
-    let one_of_many = planned(&swarm([]), of_many, None, Ttl::default(), now(), &|_| None).unwrap();
+    let one_of_many = planned(&swarm([]), of_many, None, Ttl::default(), Duration::ZERO, now(), &|_| None).unwrap();
     assert!(!one_of_many.root.state.counters.closed);
 }
 
@@ -113,7 +113,7 @@ fn options_and_shape_are_its_own_else_those_that_are_known() {
         |name: &crate::TaskName| (name.as_str() == "known").then(|| (known_options.clone(), known_shape.clone()));
     let of = |template: &Template| {
         let key = SignatureKey::root(GraphId::new());
-        let planned = planned(template, key, None, Ttl::default(), now(), &known).unwrap();
+        let planned = planned(template, key, None, Ttl::default(), Duration::ZERO, now(), &known).unwrap();
         match &planned.root.plan.kind {
             Kind::Task { options, shape, .. } => {
                 (options.as_ref().map(|options| options.retries), CallShape::clone(shape))
