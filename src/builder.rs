@@ -17,7 +17,7 @@ use std::{any::TypeId, future::Future, panic::Location, sync::Arc, time::Duratio
 
 /// Makes a task of a closure: for tasks that are made at run time, and for those who do without macros.
 ///
-/// It can do what [`#[task]`](macro@crate::task) can; only the direct call is missing. The closure takes a
+/// It can do what `#[task]` can; only the direct call is missing. The closure takes a
 /// [`TaskContext`] and the input, which is
 /// - one value, if no parameters or one are named: a message struct, for example;
 /// - a tuple, or a struct with fields of these names, if several are;

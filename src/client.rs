@@ -101,6 +101,19 @@ impl Mageflow {
         Worker::new(self.parts.clone(), name.into())
     }
 
+    /// A context of a run that no worker of ours delivers.
+    #[cfg(feature = "testing")]
+    pub(crate) fn context(
+        &self,
+        info: crate::task::TaskExecutionInfo,
+        stop: crate::adapters::Stop,
+        options: &crate::task::TaskOptions,
+    ) -> crate::context::TaskContext {
+        let WorkerParts { engine, registry, state, .. } = self.parts.clone();
+        let around = Arc::new(crate::context::Surroundings { engine, registry, state });
+        crate::context::TaskContext::new(info, None, around, stop, options)
+    }
+
     /// The sending half alone.
     pub fn client(&self) -> &MageflowClient {
         &self.client
@@ -162,6 +175,12 @@ impl MageflowBuilder {
     /// for signatures, chains and swarms.
     pub fn store(mut self, store: impl SignatureStore) -> Self {
         self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// The same for a store that others use as well: another `Mageflow` of this process, or a test.
+    pub fn shared_store(mut self, store: Arc<dyn SignatureStore>) -> Self {
+        self.store = Some(store);
         self
     }
 

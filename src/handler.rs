@@ -113,7 +113,7 @@ pub fn input_schema(parameters: &[Parameter<'_>]) -> Value {
 }
 
 /// Decodes the argument of a task with one parameter.
-pub fn one<T: TaskInput>(definition: &TaskDefinition, arguments: &Arguments) -> Result<T, TaskError> {
+pub(crate) fn one<T: TaskInput>(definition: &TaskDefinition, arguments: &Arguments) -> Result<T, TaskError> {
     match &*definition.shape {
         CallShape::Message { parameter, fields, .. } => {
             arguments.message(&definition.name, parameter, fields.as_deref())
@@ -126,7 +126,7 @@ pub fn one<T: TaskInput>(definition: &TaskDefinition, arguments: &Arguments) -> 
 }
 
 /// Decodes one of several arguments. One that is missing may stand for nothing, if its type can.
-pub fn take<T: TaskInput>(bound: &BoundArguments<'_>, index: usize) -> Result<T, TaskError> {
+pub(crate) fn take<T: TaskInput>(bound: &BoundArguments<'_>, index: usize) -> Result<T, TaskError> {
     // Asked only where nothing was given: the answer costs more than decoding a number.
     match if bound.text(index).is_none() { absent() } else { None } {
         Some(nothing) => Ok(nothing),
@@ -214,7 +214,7 @@ impl<E: Into<Box<dyn StdError + Send + Sync>>> IntoTaskError for E {
 }
 
 /// Encodes what a task gave that returns a `Result`.
-pub fn finish<R>(task: &TaskDefinition, result: R) -> Result<Json, TaskError>
+pub(crate) fn finish<R>(task: &TaskDefinition, result: R) -> Result<Json, TaskError>
 where
     R: IntoTaskResult,
     R::Output: Serialize,
@@ -227,7 +227,7 @@ where
 }
 
 /// Encodes what a task gave that cannot fail.
-pub fn finish_plain<T: Serialize>(task: &TaskDefinition, output: T) -> Result<Json, TaskError> {
+pub(crate) fn finish_plain<T: Serialize>(task: &TaskDefinition, output: T) -> Result<Json, TaskError> {
     Json::encode(&output).map_err(|e| {
         let name = &task.name;
         let reason = format!("task `{name}`: its result cannot be encoded as JSON: {e}");
@@ -261,5 +261,57 @@ pub async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
             // The runtime shuts down before `work` began, and drops this future with everything else.
             Err(_) => std::future::pending().await,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        sync::mpsc,
+        time::{Duration, Instant},
+    };
+
+    #[tokio::test]
+    async fn blocking_work_gives_its_value_or_its_panic() {
+        assert_eq!(run_blocking(|| 1).await, 1);
+        let panicked = tokio::spawn(run_blocking(|| panic!("on purpose"))).await.unwrap_err();
+        assert_eq!(panicked.into_panic().downcast_ref(), Some(&"on purpose"));
+    }
+
+    #[tokio::test]
+    async fn blocking_work_outlives_whoever_waits_for_it() {
+        let (started, is_started) = mpsc::channel();
+        let (go, gone) = mpsc::channel();
+        let (ended, is_ended) = mpsc::channel();
+        let waiting = tokio::spawn(run_blocking(move || {
+            started.send(()).unwrap();
+            gone.recv().unwrap();
+            ended.send(()).unwrap();
+        }));
+        tokio::task::spawn_blocking(move || is_started.recv().unwrap()).await.unwrap();
+        waiting.abort();
+        assert!(waiting.await.unwrap_err().is_cancelled());
+        go.send(()).unwrap();
+        tokio::task::spawn_blocking(move || is_ended.recv().unwrap()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn more_blocking_work_than_slots_ends_as_well() {
+        let begin = Instant::now();
+        let many = (0..500).map(|n| tokio::spawn(run_blocking(move || n)));
+        for (n, running) in many.collect::<Vec<_>>().into_iter().enumerate() {
+            assert_eq!(running.await.unwrap(), n);
+        }
+        assert!(begin.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn an_option_of_any_name_may_be_absent() {
+        type Perhaps = Option<i64>;
+        assert_eq!(absent::<Perhaps>(), Some(None));
+        assert_eq!(absent::<i64>(), None);
+        assert_eq!(absent::<()>(), None);
+        assert_eq!(absent::<Value>(), None);
     }
 }

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 /// The JSON Schema (draft 2020-12) of `T`.
-pub fn schema_of<T: DeserializeOwned>() -> Value {
+pub(crate) fn schema_of<T: DeserializeOwned>() -> Value {
     schema(&trace::trace::<T>())
 }
 

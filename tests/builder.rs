@@ -1,4 +1,6 @@
 //! Tasks without macros can do what tasks with macros can.
+// Clippy takes only functions marked as tests for tests.
+#![allow(clippy::unwrap_used)]
 
 use mageflow::{
     Error, FailureKind, Mageflow, Priority, RegisteredTask, TaskBuilder, TaskContext, TaskError, TaskFailure, args,

@@ -1,5 +1,7 @@
 //! What `#[task]` makes of a function: a definition, a direct call, and a run on an engine.
 #![cfg(feature = "macros")]
+// Clippy takes only functions marked as tests for tests.
+#![allow(clippy::unwrap_used)]
 
 use mageflow::{
     Accepts, Backoff, CallShape, Error, FailureKind, Mageflow, Priority, SignatureKey, Task, TaskContext,

@@ -42,7 +42,7 @@ pub(crate) fn task(task: &Task) -> TokenStream {
         #(#cfgs)*
         #[allow(deprecated)]
         const _: () = {
-            #[allow(clippy::new_ret_no_self)]
+            #[allow(clippy::new_ret_no_self, clippy::missing_const_for_fn, clippy::needless_pass_by_value)]
             impl #ty {
                 #(#inner)*
                 #sig #body
@@ -118,7 +118,10 @@ fn deref(task: &Task, ty: &Ident) -> TokenStream {
         Run::Async => {
             (quote!(fn(#(#types),*) -> ::mageflow::__private::BoxFuture<#output>), format_ident!("__mageflow_call"))
         }
-        Run::Inline | Run::Blocking => (quote!(fn(#(#types),*) -> #output), task.function.sig.ident.clone()),
+        Run::Inline | Run::Blocking => {
+            let returned = &task.function.sig.output;
+            (quote!(fn(#(#types),*) #returned), task.function.sig.ident.clone())
+        }
     };
     quote! {
         impl ::core::ops::Deref for #ty {
@@ -135,7 +138,6 @@ fn deref(task: &Task, ty: &Ident) -> TokenStream {
 fn run(task: &Task, ty: &Ident) -> TokenStream {
     let ident = &task.function.sig.ident;
     let decoded = decoded(task);
-    let arguments: Vec<_> = arguments(task).map(|(index, _)| local(index)).collect();
     let injected = task.inputs.iter().enumerate().map(|(index, input)| injected(index, input));
     let locals: Vec<_> = (0..task.inputs.len()).map(local).collect();
     let called = match task.run {
@@ -172,7 +174,7 @@ fn run(task: &Task, ty: &Ident) -> TokenStream {
     let boxed = quote_spanned! {at(ident.span())=>
         ::mageflow::__private::Box::pin(async move {
             let __mageflow_task = &*::mageflow::__private::Task::registered(&#ty).definition;
-            let (#(#arguments,)*) = #decoded;
+            #decoded
             ::core::mem::drop(__mageflow_arguments);
             #(#injected)*
             let __mageflow_output = #called;
@@ -212,39 +214,40 @@ fn decoder(index: usize) -> Ident {
     format_ident!("__MAGEFLOW_{index}", span = Span::call_site())
 }
 
-/// A tuple of the decoded arguments.
+/// Statements that decode the arguments.
 fn decoded(task: &Task) -> TokenStream {
     let inputs: Vec<_> = arguments(task).collect();
     if let [(index, input)] = inputs[..] {
-        let decoder = decoder(index);
+        let (local, decoder) = (local(index), decoder(index));
+        let given = quote!(&Self::#decoder, __mageflow_task, &__mageflow_arguments);
         return match default(input) {
-            Some(value) => quote! {
-                (::mageflow::__private::Argument::one_or(&Self::#decoder, __mageflow_task, &__mageflow_arguments, || #value)?,)
-            },
-            None => quote! {
-                (::mageflow::__private::Argument::one(&Self::#decoder, __mageflow_task, &__mageflow_arguments)?,)
-            },
+            Some(value) => quote!(let #local = ::mageflow::__private::Argument::one_or(#given, || #value)?;),
+            None => quote!(let #local = ::mageflow::__private::Argument::one(#given)?;),
         };
     }
     let names = inputs.iter().map(|(_, input)| shown_name(&input.ident));
+    let bound = quote! {
+        ::mageflow::__private::Arguments::bind(&__mageflow_arguments, &__mageflow_task.name, &[#(#names),*])?
+    };
+    if inputs.is_empty() {
+        return quote!(::core::mem::drop(#bound););
+    }
+    let locals = inputs.iter().map(|(index, _)| local(*index));
     let taken = inputs.iter().enumerate().map(|(place, (index, input))| {
         let decoder = decoder(*index);
+        let given = quote!(&Self::#decoder, &__mageflow_bound, #place);
         match default(input) {
-            Some(value) => quote! {
-                ::mageflow::__private::Argument::take_or(&Self::#decoder, &__mageflow_bound, #place, || #value)?
-            },
-            None => quote!(::mageflow::__private::Argument::take(&Self::#decoder, &__mageflow_bound, #place)?),
+            Some(value) => quote!(::mageflow::__private::Argument::take_or(#given, || #value)?),
+            None => quote!(::mageflow::__private::Argument::take(#given)?),
         }
     });
-    let bound = if inputs.is_empty() { quote!(_) } else { quote!(__mageflow_bound) };
-    quote! {{
-        let #bound = ::mageflow::__private::Arguments::bind(
-            &__mageflow_arguments,
-            &__mageflow_task.name,
-            &[#(#names),*],
-        )?;
-        (#(#taken,)*)
-    }}
+    // In a block, so that nothing borrowed is alive when the function is awaited.
+    quote! {
+        let (#(#locals,)*) = {
+            let __mageflow_bound = #bound;
+            (#(#taken,)*)
+        };
+    }
 }
 
 /// The name that callers use.

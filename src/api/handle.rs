@@ -114,8 +114,8 @@ impl<In: ?Sized, Out> SignatureHandle<In, Out> {
     /// Dropped early, it was started or not.
     pub async fn run_no_wait(&self, message: impl IntoArguments<In>) -> Result<()> {
         let message = message.into_arguments(&self.shape)?;
-        let replayed = self.client.creation(Some("start")).is_some();
-        self.client.engine().start(&self.key, &message, replayed).await
+        let creation = self.client.creation(Some(&format!("start of {}", self.key)));
+        self.client.engine().start(&self.key, &message, creation.as_ref()).await
     }
 
     /// Starts it and waits for what it yields.

@@ -234,8 +234,9 @@ impl<In: ?Sized, Out, Prev> Signature<In, Out, Prev> {
         Signature { template: self.template, shape: self.shape, client: self.client, types: PhantomData }
     }
 
-    /// Adds a step after it. A chain gets longer, and its callbacks and arguments stay those of the whole chain; anything
-    /// else becomes the first step of a chain of two.
+    /// Adds a step after it: a chain of both. A chain that has nothing of its own yet (no callbacks, arguments, name or
+    /// TTL) gets longer; any other becomes the first step of the new chain, so that what it has goes on to concern it
+    /// alone.
     pub fn then<S: IntoSignature>(self, next: S) -> Signature<In, S::Output, Prev>
     where
         S::Previous: Accepts<Out>,
@@ -243,8 +244,9 @@ impl<In: ?Sized, Out, Prev> Signature<In, Out, Prev> {
         let (client, shape) = (self.client.clone(), self.shape.clone());
         let mut template = self.template;
         let next = next.into_signature().into_template();
+        let is_bare = template.is_bare();
         match &mut template.kind {
-            TemplateKind::Chain(chain) => chain.steps.push(next),
+            TemplateKind::Chain(chain) if is_bare => chain.steps.push(next),
             _ => template = Template::new(TemplateKind::Chain(ChainTemplate { steps: vec![template, next] })),
         }
         Signature { template, shape, client, types: PhantomData }
@@ -308,9 +310,9 @@ impl<In: ?Sized, Out, Prev> Signature<In, Out, Prev> {
         let Some(key) = keys.pop() else {
             return Err(Error::InvalidConfig { reason: "an empty template".into() });
         };
-        if let (Some(message), Some(_)) = (&start, creation) {
+        if let (Some(message), Some(creation)) = (&start, creation) {
             // A replayed creation may have been cut off before its start.
-            engine.start(&key, message, true).await?;
+            engine.start(&key, message, Some(&creation)).await?;
         }
         Ok(SignatureHandle::new(key, client, self.shape))
     }

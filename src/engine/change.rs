@@ -34,6 +34,12 @@ impl Change {
         Self { graph, now, writes: Vec::new(), live: 0, keep: Duration::ZERO, promises: Vec::new() }
     }
 
+    /// Keeps the graph at least as long as these roots of it say.
+    pub(super) fn keep_for_roots(mut self, roots: &[Record]) -> Self {
+        roots.iter().for_each(|root| self.keep_for(root));
+        self
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }
@@ -42,7 +48,10 @@ impl Change {
     pub(super) fn create(&mut self, mut record: Record, alarm: Option<Duration>) -> Arc<Record> {
         record.state.touched = self.now;
         self.live += i32::from(record.is_live());
-        self.keep_for(&record);
+        // What is inside is kept as long as what it is created with.
+        if record.key.is_root() {
+            self.keep_for(&record);
+        }
         let record = Arc::new(record);
         self.writes.push(Write::Create { record: record.clone(), alarm });
         record
@@ -166,7 +175,9 @@ impl Engine {
             _ if !record.is_live() => None,
             Kind::Task { .. } if state.run.is_some() => Some(config.lease),
             Kind::Task { .. } if !state.parked => Some(config.dispatch_grace),
-            _ => Some(ttl.active),
+            Kind::Task { .. } | Kind::Note { .. } => Some(ttl.active),
+            // Whatever changes a container may promise it a wake-up, and that may get lost.
+            Kind::Chain | Kind::Swarm(_) => Some(config.dispatch_grace.min(ttl.active)),
         }
     }
 }

@@ -21,15 +21,30 @@ const PAGE: u32 = 256;
 
 /// The signed runs of this process.
 #[derive(Default)]
-pub(super) struct Running(Mutex<HashMap<u64, (SignatureKey, Stop)>>);
+pub(super) struct Running(Mutex<HashMap<u64, SignedStop>>);
+
+/// How a signed run is stopped.
+struct SignedStop {
+    key: SignatureKey,
+    stop: Stop,
+    /// Whether the gate has let it in. Before that it has no claim to renew.
+    entered: bool,
+}
 
 impl Running {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, (SignatureKey, Stop)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, SignedStop>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Before the gate looks at pauses and cancellations, so that one that it does not see yet finds the run here.
     pub(super) fn insert(&self, token: u64, key: SignatureKey, stop: Stop) {
-        self.lock().insert(token, (key, stop));
+        self.lock().insert(token, SignedStop { key, stop, entered: false });
+    }
+
+    pub(super) fn entered(&self, token: u64) {
+        if let Some(run) = self.lock().get_mut(&token) {
+            run.entered = true;
+        }
     }
 
     pub(super) fn remove(&self, token: u64) {
@@ -37,11 +52,20 @@ impl Running {
     }
 
     /// Those at or below `key`; all of them without a key.
-    fn below(&self, key: Option<&SignatureKey>) -> Vec<(u64, SignatureKey, Stop)> {
+    fn below(&self, key: Option<&SignatureKey>) -> Vec<(SignatureKey, Stop)> {
+        self.lock()
+            .values()
+            .filter(|run| key.is_none_or(|key| key.contains(&run.key)))
+            .map(|run| (run.key.clone(), run.stop.clone()))
+            .collect()
+    }
+
+    /// Those that have a claim to renew.
+    fn claims(&self) -> Vec<(u64, SignatureKey, Stop)> {
         self.lock()
             .iter()
-            .filter(|(_, (own, _))| key.is_none_or(|key| key.contains(own)))
-            .map(|(token, (own, stop))| (*token, own.clone(), stop.clone()))
+            .filter(|(_, run)| run.entered)
+            .map(|(token, run)| (*token, run.key.clone(), run.stop.clone()))
             .collect()
     }
 }
@@ -93,7 +117,7 @@ impl Engine {
 
     /// Stops those runs that are not allowed to go on.
     async fn obey(&self, key: Option<&SignatureKey>) {
-        for (_, own, stop) in self.0.running.below(key) {
+        for (own, stop) in self.0.running.below(key) {
             match self.locate(&own).await {
                 Ok(Some(Located { control: Control::Cancel, .. })) => stop.fire(StopReason::Cancel),
                 Ok(Some(Located { control: Control::Interrupt, .. })) => stop.fire(StopReason::Interrupt),
@@ -107,7 +131,7 @@ impl Engine {
     }
 
     async fn renew_leases(&self) {
-        for (token, key, stop) in self.0.running.below(None) {
+        for (token, key, stop) in self.0.running.claims() {
             match self.until_agreed(|| self.renew_lease(token, &key)).await {
                 Ok(true) => {}
                 Ok(false) => {
@@ -138,6 +162,7 @@ impl Engine {
     /// containers are woken, what waits below an end is ended, what runs is told. Repeating it does no harm.
     pub(super) async fn sweep(&self, key: &SignatureKey) -> Result<()> {
         let Some(located) = self.locate(key).await? else { return Ok(()) };
+        let has_ended = located.stored.record.state.status.is_ended();
         let mut above = vec![located.stored.record];
         while let Some(record) = above.pop() {
             self.sweep_page(&callback_keys(&record), &mut above).await?;
@@ -150,7 +175,11 @@ impl Engine {
                 from = until;
             }
         }
-        self.obey(Some(key)).await;
+        match has_ended {
+            // One that ended by itself has been announced by nobody, and what it contains may run anywhere.
+            true => self.announce(key).await,
+            false => self.obey(Some(key)).await,
+        }
         Ok(())
     }
 

@@ -3,7 +3,9 @@
 use super::{Engine, change::Change};
 use crate::{
     error::{Error, Result},
-    signature::{GraphId, Kind, Parent, Plan, Planned, Record, SignatureKey, Source, StoreTime, Template, planned},
+    signature::{
+        Control, GraphId, Kind, Parent, Plan, Planned, Record, SignatureKey, Source, StoreTime, Template, planned,
+    },
     store::Stored,
     task::{Arguments, Json},
 };
@@ -57,6 +59,7 @@ impl Engine {
         }
         if let (Some(message), Some(root)) = (start, roots.first_mut()) {
             root.start(Source::Message(message.clone()), None, Utc::now())?;
+            self.check_size(root)?;
         }
         let keys: Vec<_> = roots.iter().map(|root| root.key.clone()).collect();
         match (self.store_all(graph, below, &roots).await, creation) {
@@ -86,10 +89,11 @@ impl Engine {
     async fn store_all(&self, graph: GraphId, mut below: Vec<Record>, roots: &[Record]) -> Result<()> {
         let first = below.len().saturating_sub(BATCH);
         let last_batch = below.split_off(first);
-        let mut change = Change::new(graph, StoreTime::default());
+        let mut change = Change::new(graph, StoreTime::default()).keep_for_roots(roots);
         for (index, record) in below.into_iter().enumerate() {
             if index > 0 && index % BATCH == 0 {
-                let full = std::mem::replace(&mut change, Change::new(graph, StoreTime::default()));
+                let full =
+                    std::mem::replace(&mut change, Change::new(graph, StoreTime::default()).keep_for_roots(roots));
                 self.commit(full).await?;
             }
             change.create(record, None);
@@ -97,7 +101,7 @@ impl Engine {
         if !change.is_empty() {
             self.commit(change).await?;
         }
-        let mut change = Change::new(graph, StoreTime::default());
+        let mut change = Change::new(graph, StoreTime::default()).keep_for_roots(roots);
         for record in last_batch.into_iter().chain(roots.iter().cloned()) {
             let alarm = self.alarm_of_promise(&record);
             let record = change.create(record, alarm);
@@ -129,14 +133,24 @@ impl Engine {
     }
 
     /// Gives a stored root its message and sends it off.
-    pub(crate) async fn start(&self, key: &SignatureKey, message: &Arguments, replayed: bool) -> Result<()> {
+    /// Within a durable run, a start that was made before is found again instead.
+    pub(crate) async fn start(
+        &self,
+        key: &SignatureKey,
+        message: &Arguments,
+        creation: Option<&Creation>,
+    ) -> Result<()> {
         self.until_agreed(|| async {
             let located = self.find(key).await?;
-            if located.stored.record.plan.parent.is_some() || located.stored.record.state.started && !replayed {
-                return Err(Error::AlreadyStarted { key: key.clone() });
-            }
-            if located.stored.record.state.started {
-                return Ok(());
+            let before = &located.stored.record;
+            match creation {
+                _ if before.plan.parent.is_some() => return Err(Error::AlreadyStarted { key: key.clone() }),
+                None if before.state.started => return Err(Error::AlreadyStarted { key: key.clone() }),
+                Some(creation) if before.state.started => {
+                    let same = before.input.as_ref().is_some_and(|input| input.is_message(message));
+                    return if same { Ok(()) } else { Err(creation.mismatch()) };
+                }
+                _ => {}
             }
             let mut record = Record::clone(&located.stored.record);
             record.start(Source::Message(message.clone()), None, Utc::now())?;
@@ -171,7 +185,11 @@ impl Engine {
         let mut record = Record::clone(&located.stored.record);
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
         let mut change = Change::new(swarm.graph(), located.now);
-        let added = record.swarm_add(count);
+        let added = match (record.swarm_add(count), located.control) {
+            // What contains it has ended, and it will as soon as it hears of that.
+            (Ok(_), Control::Cancel) => Err(Error::SwarmCanceled { key: swarm.clone() }),
+            (added, _) => added,
+        };
         // Where the additions would go; a replay compares what it finds there.
         let first = added.as_ref().map_or(0, |added| added.first);
         let mut planned_items = Vec::with_capacity(items.len());

@@ -101,17 +101,25 @@ impl SignatureResult {
     }
 }
 
+/// The status that is shown of a signature, given its own and what it may do.
+fn shown(own: Status, control: Control) -> Status {
+    match control {
+        _ if own.is_ended() => own,
+        Control::Cancel => Status::Cancelled,
+        Control::Interrupt => Status::Interrupted,
+        Control::Suspend => Status::Suspended,
+        Control::Go => own,
+    }
+}
+
 impl Engine {
     pub(crate) async fn signature_result(&self, key: &SignatureKey) -> Result<SignatureResult> {
         let located = self.find(key).await?;
         let record = &located.stored.record;
-        let (status, result) = match (record.state.status, located.control) {
-            (Status::Done, _) => (Status::Done, Some(self.output_of(record).await?)),
-            (status, _) if status.is_ended() => (status, None),
-            (_, Control::Cancel) => (Status::Cancelled, None),
-            (_, Control::Interrupt) => (Status::Interrupted, None),
-            (_, Control::Suspend) => (Status::Suspended, None),
-            (status, Control::Go) => (status, None),
+        let status = shown(record.state.status, located.control);
+        let result = match status {
+            Status::Done => Some(self.output_of(record).await?),
+            _ => None,
         };
         let counters = record.state.counters;
         let is_container = matches!(record.plan.kind, Kind::Chain | Kind::Swarm(_));
@@ -191,14 +199,12 @@ impl Engine {
             _ => None,
         };
         let error = record.failure().cloned();
-        let status = match (record.state.status, above) {
-            (status, _) if status.is_ended() => status,
-            (_, Control::Cancel) => Status::Cancelled,
-            (_, Control::Interrupt) | (Status::Interrupted, _) => Status::Interrupted,
-            (_, Control::Suspend) => Status::Suspended,
-            (status, Control::Go) => status,
+        let control = match (above, Control::of(record.state.status, [])) {
+            (Control::Go | Control::Suspend, Control::Interrupt) => Control::Interrupt,
+            (Control::Go, own) => own,
+            (above, _) => above,
         };
-        Ok(ItemResult { index, key, status, result, error })
+        Ok(ItemResult { index, key, status: shown(record.state.status, control), result, error })
     }
 
     /// What came out of a signature that is done; `null` if it did not get there.

@@ -56,15 +56,19 @@ impl Engine {
         }
     }
 
-    /// A container gets a wake-up of its own, and its alarm starts anew.
+    /// A container gets a wake-up of its own. The longer nothing happens to it, the less often.
     async fn wake_later(&self, located: super::Located, wake: Wake) -> Result<()> {
         let record = Record::clone(&located.stored.record);
-        let touched = record.state.touched;
         let mut change = Change::new(record.key.graph(), located.now);
-        let alarm = self.alarm(&record);
-        let alive = record.state.counters.running > 0;
-        let touched = if alive || touched == Default::default() { located.now } else { touched };
-        change.update_untouched(&located.stored, record, alarm, touched);
+        let touched = match record.state.touched {
+            never if never == Default::default() => located.now,
+            touched => touched,
+        };
+        let (idle, ttl) = (touched.until(located.now), record.plan.ttl.active);
+        // If its TTL ends before the next look, that is when to look.
+        let left = ttl.checked_sub(idle).filter(|left| !left.is_zero()).unwrap_or(ttl);
+        let again = self.config().dispatch_grace.max(idle / 2).min(left);
+        change.update_untouched(&located.stored, record, Some(again), touched);
         change.promise(Promise::Wake(wake));
         self.commit(change).await.map(drop)
     }

@@ -57,17 +57,18 @@ pub(crate) struct SignedRun {
 impl Engine {
     /// Asks whether a delivery may run, and notes that it does.
     pub(crate) async fn enter(&self, mark: &SignatureMark, native: u32, stop: &Stop) -> Result<Entered> {
-        let token = fastrand::u64(1..);
-        self.until_agreed(|| self.try_enter(mark, native, token, stop)).await
+        self.until_agreed(|| self.try_enter(mark, native, stop)).await
     }
 
-    async fn try_enter(&self, mark: &SignatureMark, native: u32, token: u64, stop: &Stop) -> Result<Entered> {
+    async fn try_enter(&self, mark: &SignatureMark, native: u32, stop: &Stop) -> Result<Entered> {
+        // Noted among the runs before the gate looks at pauses: one that it does not see yet finds the run there.
+        let mut run = SignedRun::at_the_gate(self, mark, stop);
         let Some(located) = self.locate(&mark.key).await? else {
             tracing::warn!(key = %mark.key, "a delivery of a signature that does not exist any more was dropped");
             return Ok(Entered::Skipped);
         };
         let mut record = Record::clone(&located.stored.record);
-        let delivered = Delivered { epoch: mark.epoch, native, token };
+        let delivered = Delivered { epoch: mark.epoch, native, token: run.token };
         match record.gate(delivered, located.control, located.now, self.config().lease, Utc::now()) {
             Gate::Skip => Ok(Entered::Skipped),
             Gate::Ended => Ok(match record.outcome.as_deref() {
@@ -96,22 +97,12 @@ impl Engine {
                 let mut change = Change::new(mark.key.graph(), located.now);
                 let alarm = self.alarm(&record);
                 let record = change.update(&located.stored, record, 0, alarm);
-                // Known as running before it is recorded: whoever cancels it afterwards finds it here, and whoever drops
-                // this future gives back what may have been recorded.
-                self.0.running.insert(token, mark.key.clone(), stop.clone());
-                let mut run = SignedRun {
-                    engine: self.clone(),
-                    key: mark.key.clone(),
-                    attempt,
-                    token,
-                    stop: stop.clone(),
-                    last: None,
-                    finished: false,
-                };
+                // From here on whoever drops this future gives back what may have been recorded.
+                run.finished = false;
                 match self.commit(change).await {
                     Ok(committed) => {
                         let version = committed.versions.first().copied().unwrap_or_default();
-                        run.last = Some((committed.now, Stored { record, version, inbox: Vec::new() }));
+                        run.let_in(attempt, committed.now, Stored { record, version, inbox: Vec::new() });
                         Ok(Entered::Run(run))
                     }
                     Err(error) => {
@@ -216,6 +207,19 @@ impl Engine {
 }
 
 impl SignedRun {
+    /// Noted, but with nothing recorded that would have to be given back.
+    fn at_the_gate(engine: &Engine, mark: &SignatureMark, stop: &Stop) -> Self {
+        let (token, key) = (fastrand::u64(1..), mark.key.clone());
+        engine.0.running.insert(token, key.clone(), stop.clone());
+        Self { engine: engine.clone(), key, attempt: 0, token, stop: stop.clone(), last: None, finished: true }
+    }
+
+    fn let_in(&mut self, attempt: u32, now: StoreTime, stored: Stored) {
+        self.attempt = attempt;
+        self.last = Some((now, stored));
+        self.engine.0.running.entered(self.token);
+    }
+
     /// Records how it ended. Dropped early, the end is recorded or the run is given back.
     pub(crate) async fn finish(&mut self, verdict: &Verdict, retry_after: Duration) -> Result<Finished> {
         let last = self.last.take();

@@ -57,6 +57,11 @@ impl Completion {
 }
 
 impl Input {
+    /// Whether it is this message.
+    pub fn is_message(&self, message: &Arguments) -> bool {
+        matches!(&self.source, Source::Message(own) if own == message)
+    }
+
     /// Bytes, for limits.
     pub fn size(&self) -> usize {
         let source = match &self.source {

@@ -165,7 +165,7 @@ pub trait Notices: Send {
 ///   records never disappears by itself.
 /// * An alarm may ring late, never get lost, and may ring for a record that needs nothing.
 ///
-/// The suite in [`testing`](crate::testing) checks all of it.
+/// The store suite of the feature `testing` checks all of it.
 #[async_trait]
 pub trait SignatureStore: fmt::Debug + Send + Sync + 'static {
     /// Its name in messages, for example `memory`.

@@ -228,7 +228,7 @@ impl Scheduler {
         if let Some(at) = expires {
             wakes.timers |= self.timers.add(Timer { at, ticket, queue, run: run.clone(), due: Due::Expires });
         }
-        self.at(queue).lanes.push(Message { run, ticket, queue, expired: false });
+        self.at(queue).lanes.push(Message { run, ticket, queue, expires, expired: false });
     }
 
     fn delay(&mut self, run: Arc<Run>, queue: u32, at: Instant, first: bool, wakes: &mut Wakes) {
@@ -255,7 +255,7 @@ impl Scheduler {
                     let ticket = self.next_ticket();
                     run.place.set(ticket, queue, true);
                     let own = self.at(queue);
-                    own.expired.push_back(Message { run, ticket, queue, expired: true });
+                    own.expired.push_back(Message { run, ticket, queue, expires: None, expired: true });
                     own.note_dead();
                 }
             }
@@ -457,14 +457,19 @@ impl Scheduler {
             return Some(self.taken(message, wakes));
         }
         loop {
-            let message = self.at(queue).lanes.pop()?;
+            let mut message = self.at(queue).lanes.pop()?;
             let limit = message.limit();
-            if !message.is_live() {
-                // It may have been let go in place of another one of its task.
-                if limit.is_some() {
-                    self.unpark(&message, more);
-                }
+            let (live, late) = (message.is_live(), message.is_late());
+            // One that does not run may have been let go in place of another one of its task.
+            if limit.is_some() && (late || !live) {
+                self.unpark(&message, more);
+            }
+            if !live {
                 continue;
+            }
+            if late {
+                message.expired = true;
+                return Some(self.taken(message, wakes));
             }
             let started = match limit {
                 None => Some(message),
@@ -476,8 +481,9 @@ impl Scheduler {
         }
     }
 
-    fn taken(&mut self, message: Message, wakes: &mut Wakes) -> Message {
+    fn taken(&mut self, mut message: Message, wakes: &mut Wakes) -> Message {
         message.run.place.clear();
+        message.expires = None;
         if message.run.options.schedule_timeout.is_some() {
             self.timers.note_dead();
         }

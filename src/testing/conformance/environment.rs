@@ -25,6 +25,11 @@ impl Environment {
         Self { factory, probe: Probe::default() }
     }
 
+    /// Another one on the same factory, with a probe of its own: for a case that does the same thing several times.
+    pub fn afresh(&self) -> Self {
+        Self { factory: self.factory.clone(), probe: Probe::default() }
+    }
+
     /// A builder on a fresh engine that knows no tasks but those it is given, and the probe.
     pub async fn builder(&self) -> MageflowBuilder {
         self.factory.builder().await.only_given_tasks().state(self.probe.clone())

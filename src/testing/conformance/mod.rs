@@ -136,6 +136,7 @@ pub fn cases() -> Vec<Case> {
         chapters::swarms::CASES,
         chapters::callbacks::CASES,
         chapters::lifecycle::CASES,
+        chapters::endings::CASES,
         chapters::locks::CASES,
         chapters::expiry::CASES,
         chapters::durable::CASES,

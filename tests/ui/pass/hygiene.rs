@@ -85,9 +85,6 @@ pub mod tasks {
         drop(x);
     }
 
-    // Nobody calls it here: that is not dead code, it is called from elsewhere.
-    #[::mageflow::task]
-    fn lonely() {}
 }
 
 /// Without any docs or names, like in a small program.
@@ -100,6 +97,15 @@ mod more {
         }
     }
     pub(crate) use resize::resize;
+
+    // Nobody names it here: that is not dead code, others call it.
+    #[mageflow::task]
+    async fn lonely() {}
+
+    #[mageflow::task]
+    fn lonely_too(_a: u8, #[default] _b: u8) -> Result<(), std::io::Error> {
+        Ok(())
+    }
 }
 
 extern crate serde_json as mageflow_json;

@@ -1,6 +1,7 @@
 //! What waits: in which order, for how long, and for room.
 
 use super::*;
+use crate::adapters::embedded::{queue::Wakes, scheduler::Next};
 
 #[tokio::test(start_paused = true)]
 async fn the_most_urgent_goes_first_and_equals_in_order() {
@@ -190,6 +191,43 @@ async fn a_task_limits_its_own_runs_and_nobody_elses() {
     let started: HashMap<TaskId, usize> = t.stub.seen().iter().enumerate().map(|(at, s)| (s.id.clone(), at)).collect();
     let own: Vec<_> = ids[..6].iter().filter_map(|id| started.get(id)).collect();
     assert!(own.is_sorted() && own.len() == 5, "{own:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_too_long_for_any_worker_does_not_run() {
+    let t = Test::new();
+    let limit = |options: &mut TaskOptions| options.schedule_timeout = Some(S(5));
+    let late = t.workflow.run_no_wait(call_with("ok", limit)).await.unwrap();
+    let limited = |options: &mut TaskOptions| (options.schedule_timeout, options.concurrency) = (Some(S(5)), Some(1));
+    let also_late = t.workflow.run_no_wait(call_with("ok", limited)).await.unwrap();
+    let in_time = call_with("ok", |options| (options.schedule_timeout, options.concurrency) = (Some(S(60)), Some(1)));
+    let in_time = t.workflow.run_no_wait(in_time).await.unwrap();
+    tokio::time::sleep(S(10)).await;
+    let _worker = t.worker(2).await;
+    for id in [&late, &also_late] {
+        let failure = t.wait(id).await.error.unwrap();
+        assert_eq!((failure.kind, failure.attempt), (FailureKind::Expired, 0));
+    }
+    assert!(t.wait(&in_time).await.is_completed());
+    assert_eq!(t.waiting("default"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_meets_a_late_task_before_its_timer_is_told_so() {
+    let t = Test::new();
+    for concurrency in [None, Some(1), Some(1)] {
+        let limit =
+            |options: &mut TaskOptions| (options.schedule_timeout, options.concurrency) = (Some(S(5)), concurrency);
+        t.workflow.run_no_wait(call_with("ok", limit)).await.unwrap();
+    }
+    tokio::time::advance(S(10)).await;
+    let mut scheduler = lock(&t.engine.shared.scheduler);
+    let (seat, _bells) = scheduler.open(&["default"], &[], 1);
+    for _ in 0..3 {
+        let next = scheduler.next(seat, false, &mut Wakes::default());
+        assert!(matches!(&next, Next::Take(message) if message.expired), "{next:?}");
+    }
+    assert_eq!(scheduler.waiting("default"), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,14 +1,15 @@
 //! What the chapters on signatures share: calls by name, and tasks that tests can hold, count and look into.
 
 use super::super::{
-    Probe,
+    Environment, Probe,
     tasks::{message_task, probe, task, with},
 };
 use crate::{
-    Arguments, Backoff, CallShape, Error, IntoSignature, Json, Mageflow, RegisteredTask, Result, Signature, Status,
-    Swarm, SwarmHandle, TakesAny, TaskContext, TaskError, TaskFailure, Untyped,
+    Arguments, Backoff, CallShape, Error, IntoSignature, Json, Mageflow, MageflowBuilder, RegisteredTask, Result,
+    Signature, SignatureHandle, Status, Swarm, SwarmHandle, TakesAny, TaskContext, TaskError, TaskFailure, Untyped,
+    WorkerHandle,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
 /// A signature that says nothing of its types.
@@ -171,4 +172,45 @@ pub(super) fn lines(probe: &Probe, beginning: &str) -> Vec<String> {
 /// Where each item stands.
 pub(super) async fn statuses(swarm: &SwarmHandle<Untyped, Json>) -> Vec<Status> {
     swarm.items(0, u32::MAX).await.expect("items").into_iter().map(|item| item.status).collect()
+}
+
+/// Cancels at once what does not end by itself.
+pub(super) fn brisk(builder: MageflowBuilder) -> MageflowBuilder {
+    builder.configure(|config| config.cancel_grace = ms(20))
+}
+
+/// An engine with these tasks, brisk settings and a worker.
+pub(super) async fn started(
+    env: &Environment,
+    tasks: impl IntoIterator<Item = RegisteredTask>,
+) -> (Mageflow, WorkerHandle) {
+    env.start_with(tasks, brisk).await
+}
+
+/// A task, a chain and a swarm of `task`, and what comes out when it gives back 7.
+pub(super) fn kinds(task: &str) -> [(Call, Value); 3] {
+    [
+        (call(task), json!(7)),
+        (chain_of([call(task), call(task)]), json!(7)),
+        (part(swarm_of([call(task), call(task)])), json!([7, 7])),
+    ]
+}
+
+/// A handle that says nothing of its types.
+pub(super) type Handle = SignatureHandle<Untyped, Json>;
+
+/// Where it stands.
+pub(super) async fn status(handle: &Handle) -> Status {
+    handle.status().await.unwrap()
+}
+
+/// `polite(x)`: notes `at work`, and why it was asked to end.
+pub(super) fn polite() -> RegisteredTask {
+    task("polite", &["x"], |context: TaskContext, (_,): (Value,)| async move {
+        let probe = probe(&context)?;
+        probe.note("at work");
+        let reason = context.cancelled().await;
+        probe.note(format!("asked to end: {reason:?} {}", context.is_cancelled()));
+        Err::<(), _>(TaskError::new("ended early"))
+    })
 }

@@ -1,7 +1,7 @@
 //! Submitting, waiting, asking and cancelling.
 
 use super::support::{
-    Times, completed, ended, failure, flaky, ms, not_earlier, record_of, recorded, results, stuck, timed, value,
+    Times, completed, ended, failure, flaky, ms, not_earlier, record_of, recorded, results, stuck, timed,
 };
 use crate::{
     Arguments, Error, FailureKind, Priority, SubmitOptions, TaskId, TaskStatus, WorkerHandle, args,
@@ -11,7 +11,6 @@ use crate::{
     },
 };
 use chrono::Utc;
-use serde_json::json;
 use std::{
     collections::BTreeMap,
     future::{Future, poll_fn},
@@ -486,9 +485,4 @@ async fn a_dropped_submission_is_submitted_once_or_not_at_all(env: Environment) 
     assert!(counts.values().all(|count| *count == 1), "submitted twice: {counts:?}");
     assert!(accepted.iter().all(|(number, _)| counts.contains_key(number)), "lost: {counts:?} of {accepted:?}");
     assert!((0..4).all(|number| !counts.contains_key(&number)), "submitted without being polled: {counts:?}");
-    assert_eq!(value_of(&mage).await, json!(null));
-}
-
-async fn value_of(mage: &crate::Mageflow) -> serde_json::Value {
-    value(mage, "record", args![1001]).await
 }

@@ -5,7 +5,9 @@ use super::support::{
 };
 use crate::{
     CallShape, Error, FailureKind, MageflowBuilder, ParameterInfo, Priority, RegisteredTask, SubmitOptions,
-    TaskContext, TaskDefinition, args,
+    TaskContext, TaskDefinition,
+    adapters::Capabilities,
+    args,
     testing::conformance::{
         Environment, chapter, eventually,
         tasks::{add, echo, hold, inc, probe, record, task, with},
@@ -48,7 +50,8 @@ chapter!("Engine";
     an_input_that_is_too_large_is_refused,
     a_batch_with_an_input_that_is_too_large_sends_nothing if results,
     a_result_that_is_too_large_is_a_failure if results,
-    what_is_larger_than_the_engine_allows_is_refused if |claims| claims.max_payload.is_some_and(|most| most < 64 << 20),
+    an_input_larger_than_the_engine_takes_is_refused if bounded,
+    a_result_larger_than_the_engine_takes_is_a_failure if |claims| claims.results && bounded(claims),
     a_burst_of_tasks_leaves_nothing_behind if results,
 );
 
@@ -452,11 +455,28 @@ async fn a_result_that_is_too_large_is_a_failure(env: Environment) {
     assert!(ended(&mage, "long", args![SMALL - 2]).await.is_completed());
 }
 
-async fn what_is_larger_than_the_engine_allows_is_refused(env: Environment) {
-    let mage = env.engine_with([echo()], |b| b.configure(|config| config.max_payload = usize::MAX)).await;
+/// Whether the engine has a limit that a test can reach.
+fn bounded(claims: &Capabilities) -> bool {
+    claims.max_payload.is_some_and(|most| most < 64 << 20)
+}
+
+/// So that the engine's own limit counts.
+fn unlimited(builder: MageflowBuilder) -> MageflowBuilder {
+    builder.configure(|config| config.max_payload = usize::MAX)
+}
+
+async fn an_input_larger_than_the_engine_takes_is_refused(env: Environment) {
+    let mage = env.engine_with([echo()], unlimited).await;
     let most = mage.capabilities().max_payload.expect("a limit");
     let refused = mage.submit("echo", args!["x".repeat(most)]).await;
     assert!(matches!(refused, Err(Error::PayloadTooLarge { limit, .. }) if limit == most), "not refused");
+}
+
+async fn a_result_larger_than_the_engine_takes_is_a_failure(env: Environment) {
+    let long = task("long", &["length"], |_, (length,): (usize,)| async move { Ok("x".repeat(length)) });
+    let (mage, _worker) = env.start_with([long], unlimited).await;
+    let most = mage.capabilities().max_payload.expect("a limit");
+    assert_eq!(failure(&ended(&mage, "long", args![most]).await).kind, FailureKind::PayloadTooLarge);
 }
 
 async fn a_burst_of_tasks_leaves_nothing_behind(env: Environment) {

@@ -13,6 +13,7 @@ pub(super) mod tasks;
 pub(super) mod callbacks;
 pub(super) mod chains;
 pub(super) mod durable;
+pub(super) mod endings;
 pub(super) mod expiry;
 pub(super) mod lifecycle;
 pub(super) mod locks;
