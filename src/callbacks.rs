@@ -1,20 +1,19 @@
 //! L4. The one wrapper around every run, on every engine: gate, arguments, timeout, stop, panic, verdict, record.
 
 use crate::{
-    adapters::{Delivery, DeliveryHandler, Disposition, Stop, StopReason},
-    context::{AppState, TaskContext},
+    adapters::{Delivery, DeliveryHandler, Disposition, SignatureMark, Stop, StopReason},
+    context::{AppState, Surroundings, TaskContext},
     engine::{Engine, Entered, Finished, SignedRun},
     registry::{HandlerFuture, RegisteredTask, Registry},
     signature::{Status, Verdict},
     task::{Arguments, FailureKind, Json, TaskError, TaskExecutionInfo, TaskFailure, TaskOptions},
 };
-use async_trait::async_trait;
 use std::{
     any::Any,
     fmt,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -27,9 +26,16 @@ const RECORD_TRIES: u32 = 5;
 
 /// Runs deliveries for a worker.
 pub(crate) struct TaskRunner {
-    engine: Engine,
-    registry: Arc<Registry>,
-    state: AppState,
+    around: Arc<Surroundings>,
+}
+
+/// One attempt that can be made.
+struct Prepared<'a> {
+    task: &'a RegisteredTask,
+    options: Arc<TaskOptions>,
+    context: TaskContext,
+    arguments: Arguments,
+    stop: Stop,
 }
 
 /// How one attempt ended.
@@ -52,53 +58,51 @@ enum Ran {
 
 impl TaskRunner {
     pub(crate) fn new(engine: Engine, registry: Arc<Registry>, state: AppState) -> Self {
-        Self { engine, registry, state }
+        Self { around: Arc::new(Surroundings { engine, registry, state }) }
     }
 
-    async fn attempt(
-        &self,
-        mut info: TaskExecutionInfo,
-        arguments: Result<Arguments, TaskFailure>,
-        options: Option<Arc<TaskOptions>>,
-        stop: &Stop,
-        signed: Option<&SignedRun>,
-    ) -> Judged {
+    fn engine(&self) -> &Engine {
+        &self.around.engine
+    }
+
+    /// Everything that is known before the task's code runs. Not part of the future that runs it, which is smaller so.
+    fn prepare(&self, delivery: Delivery, signed: Option<&SignedRun>) -> Result<Prepared<'_>, Judged> {
+        let Delivery { mut info, arguments, options, stop, .. } = delivery;
         if let Some(run) = signed {
             info.attempt_number = run.attempt;
         }
-        let (name, attempt) = (info.task_name.clone(), info.attempt_number);
-        let failed = |failure: TaskFailure| Judged::Failed(signed_failure(failure.of(&name, attempt), signed));
-        let Some(task) = self.registry.get(name.as_str()) else {
+        let failed = |failure: TaskFailure, info: &TaskExecutionInfo| {
+            Judged::Failed(signed_failure(failure.of(&info.task_name, info.attempt_number), signed))
+        };
+        let Some(task) = self.around.registry.get(info.task_name.as_str()) else {
+            let name = &info.task_name;
             tracing::warn!(task = %name, id = %info.workflow_id, "no such task is registered");
-            let known = format!("task `{name}` is not registered here; known: {}", self.registry.names());
-            return failed(TaskFailure::new(FailureKind::UnknownTask, known));
+            let known = format!("task `{name}` is not registered here; known: {}", self.around.registry.names());
+            return Err(failed(TaskFailure::new(FailureKind::UnknownTask, known), &info));
         };
-        let arguments = match arguments {
-            Ok(arguments) => arguments,
-            Err(failure) => return failed(failure),
-        };
+        let arguments = arguments.map_err(|failure| failed(failure, &info))?;
         let options = options.unwrap_or_else(|| task.definition.options.clone());
-        if let Some(judged) = self.stagger(&options, &info, stop).await {
-            return judged;
-        }
-        let context = TaskContext::new(
-            info,
-            signed.map(|run| run.key.clone()),
-            self.engine.clone(),
-            self.registry.clone(),
-            stop.clone(),
-            self.state.clone(),
-            &options,
-        );
-        let ran = self.drive(task, context.clone(), arguments, options.timeout.is_some(), stop).await;
-        self.judge(ran, &context, &options, stop, signed)
+        let signature = signed.map(|run| run.key.clone());
+        let context = TaskContext::new(info, signature, self.around.clone(), stop.clone(), &options);
+        Ok(Prepared { task, options, context, arguments, stop })
     }
 
-    /// Waits a random time within the window, and gives the engine's own deadline that much more.
-    async fn stagger(&self, options: &TaskOptions, info: &TaskExecutionInfo, stop: &Stop) -> Option<Judged> {
-        let wait = options.stagger?.mul_f64(fastrand::f64());
+    async fn attempt(&self, prepared: Prepared<'_>, signed: Option<&SignedRun>) -> Judged {
+        let Prepared { task, options, context, arguments, stop } = prepared;
+        if let Some(window) = options.stagger
+            && let Some(judged) = self.stagger(window, &context, &stop).await
+        {
+            return judged;
+        }
+        let ran = self.drive(task, &context, arguments, options.timeout.is_some(), &stop).await;
+        self.judge(ran, &context, &options, &stop, signed)
+    }
+
+    /// Waits a random time within the window, and moves the deadline, here and at the engine, away by that much.
+    async fn stagger(&self, window: Duration, context: &TaskContext, stop: &Stop) -> Option<Judged> {
+        let wait = window.mul_f64(fastrand::f64());
         // An engine without a deadline of its own has nothing to move.
-        let _ = info.raw_context.refresh_timeout(wait).await;
+        let _ = context.refresh_timeout(wait).await;
         tokio::select! {
             () = tokio::time::sleep(wait) => None,
             reason = stop.fired() => Some(match reason {
@@ -111,25 +115,24 @@ impl TaskRunner {
     async fn drive(
         &self,
         task: &RegisteredTask,
-        context: TaskContext,
+        context: &TaskContext,
         arguments: Arguments,
         limited: bool,
         stop: &Stop,
     ) -> Ran {
         let handler = &task.handler;
         let started = catch_unwind(AssertUnwindSafe(|| handler(context.clone(), arguments)));
-        let future = match started {
-            Ok(future) => future,
+        let mut future = match started {
+            Ok(future) => Caught(future),
             Err(panic) => return Ran::Ended(Err(panicked(&*panic))),
         };
-        let mut future = pin!(Caught(future));
         tokio::select! {
             biased;
             ended = &mut future => return Ran::Ended(ended),
             () = context.deadline().passed(), if limited => return Ran::TimedOut,
             _ = stop.fired() => {}
         }
-        Ran::Stopped(tokio::time::timeout(self.engine.config().cancel_grace, future).await.ok())
+        Ran::Stopped(tokio::time::timeout(self.engine().config().cancel_grace, future).await.ok())
     }
 
     fn judge(
@@ -160,7 +163,7 @@ impl TaskRunner {
         let failure = signed_failure(error.into_failure().of(&info.task_name, attempt), signed);
         let again = failure.kind.is_retryable()
             && attempt < options.max_attempts()
-            && self.engine.adapter().should_retry(info, &failure);
+            && self.engine().adapter().should_retry(info, &failure);
         match again {
             true => {
                 let after = delay.unwrap_or_else(|| options.backoff.delay(attempt, fastrand::f64()));
@@ -171,7 +174,7 @@ impl TaskRunner {
     }
 
     fn too_large(&self, json: &Json) -> Option<TaskFailure> {
-        let (size, limit) = (json.as_str().len(), self.engine.max_payload());
+        let (size, limit) = (json.as_str().len(), self.engine().max_payload());
         (size > limit).then(|| {
             let message = format!("the result has {size} bytes, the limit is {limit}");
             TaskFailure::new(FailureKind::PayloadTooLarge, message)
@@ -216,14 +219,9 @@ impl From<Judged> for Disposition {
     }
 }
 
-#[async_trait]
-impl DeliveryHandler for TaskRunner {
-    async fn handle(&self, delivery: Delivery) -> Disposition {
-        let Delivery { info, arguments, mark, options, stop } = delivery;
-        let Some(mark) = mark else {
-            return self.attempt(info, arguments, options, &stop, None).await.into();
-        };
-        let run = match self.engine.enter(&mark, info.attempt_number, &stop).await {
+impl TaskRunner {
+    async fn handle_signed(&self, mark: SignatureMark, delivery: Delivery) -> Disposition {
+        let run = match self.engine().enter(&mark, delivery.info.attempt_number, &delivery.stop).await {
             Ok(Entered::Run(run)) => run,
             Ok(Entered::Cancelled) => return Disposition::Cancelled,
             Ok(Entered::Done(json)) => return Disposition::Done(json),
@@ -235,14 +233,33 @@ impl DeliveryHandler for TaskRunner {
                 return Disposition::GiveBack { after: STORE_PAUSE };
             }
         };
-        let judged = self.attempt(info, arguments, options, &stop, Some(&run)).await;
+        let judged = match self.prepare(delivery, Some(&run)) {
+            Ok(prepared) => self.attempt(prepared, Some(&run)).await,
+            Err(judged) => judged,
+        };
         self.record(run, judged).await
+    }
+}
+
+impl DeliveryHandler for TaskRunner {
+    // Written out: a run without a signature gets a future of its own, which is a quarter of the size.
+    fn handle<'a, 'b>(&'a self, mut delivery: Delivery) -> Pin<Box<dyn Future<Output = Disposition> + Send + 'b>>
+    where
+        'a: 'b,
+    {
+        if let Some(mark) = delivery.mark.take() {
+            return Box::pin(self.handle_signed(mark, delivery));
+        }
+        match self.prepare(delivery, None) {
+            Ok(prepared) => Box::pin(async { self.attempt(prepared, None).await.into() }),
+            Err(judged) => Box::pin(std::future::ready(judged.into())),
+        }
     }
 }
 
 impl fmt::Debug for TaskRunner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskRunner").field("engine", &self.engine).finish_non_exhaustive()
+        f.debug_struct("TaskRunner").field("engine", self.engine()).finish_non_exhaustive()
     }
 }
 

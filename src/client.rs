@@ -110,7 +110,8 @@ impl Mageflow {
         options: &crate::task::TaskOptions,
     ) -> crate::context::TaskContext {
         let WorkerParts { engine, registry, state, .. } = self.parts.clone();
-        crate::context::TaskContext::new(info, None, engine, registry, stop, state, options)
+        let around = Arc::new(crate::context::Surroundings { engine, registry, state });
+        crate::context::TaskContext::new(info, None, around, stop, options)
     }
 
     /// The sending half alone.

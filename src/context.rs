@@ -36,6 +36,13 @@ impl AppState {
     }
 }
 
+/// What all runs of one worker share: one reference for each run to count instead of three.
+pub(crate) struct Surroundings {
+    pub(crate) engine: Engine,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) state: AppState,
+}
+
 /// The deadline of one attempt: a task may move it while it runs.
 #[derive(Debug, Default)]
 pub(crate) struct Deadline {
@@ -84,11 +91,9 @@ pub struct TaskContext(Arc<Inner>);
 struct Inner {
     info: TaskExecutionInfo,
     signature: Option<SignatureKey>,
-    engine: Engine,
-    registry: Arc<Registry>,
+    around: Arc<Surroundings>,
     stop: Stop,
     deadline: Deadline,
-    state: AppState,
     created: AtomicU32,
     durable: bool,
 }
@@ -97,21 +102,19 @@ impl TaskContext {
     pub(crate) fn new(
         info: TaskExecutionInfo,
         signature: Option<SignatureKey>,
-        engine: Engine,
-        registry: Arc<Registry>,
+        around: Arc<Surroundings>,
         stop: Stop,
-        state: AppState,
         options: &TaskOptions,
     ) -> Self {
         let deadline = Deadline::new(options.timeout.map(|timeout| Instant::now() + timeout));
         let (created, durable) = (AtomicU32::new(0), options.durable);
-        Self(Arc::new(Inner { info, signature, engine, registry, stop, deadline, state, created, durable }))
+        Self(Arc::new(Inner { info, signature, around, stop, deadline, created, durable }))
     }
 
     /// Everything that a [`MageflowClient`] does, from inside the task: submit, sign, chain, swarm, lifecycle. What a
     /// durable task creates through it is recognised when the task is retried.
     pub fn client(&self) -> MageflowClient {
-        MageflowClient::new(self.0.engine.clone(), self.0.registry.clone()).created_by(self.clone())
+        MageflowClient::new(self.0.around.engine.clone(), self.0.around.registry.clone()).created_by(self.clone())
     }
 
     /// The facts of this run: metadata, ids, the attempt (from 1), the engine's own context.
@@ -134,7 +137,7 @@ impl TaskContext {
     /// # Errors
     /// [`Error::InvalidConfig`] naming the type if there is none.
     pub fn state<T: Any + Send + Sync>(&self) -> Result<Arc<T>> {
-        self.0.state.get().ok_or_else(|| Error::InvalidConfig {
+        self.0.around.state.get().ok_or_else(|| Error::InvalidConfig {
             reason: format!(
                 "task `{}` asks for shared state of type `{}`; give one to the builder with `.state(..)`",
                 self.task_name(),
@@ -150,7 +153,7 @@ impl TaskContext {
         let line = line.into();
         tracing::info!(target: "mageflow::task", task = %self.task_name(), id = %self.0.info.workflow_id, "{line}");
         let raw = self.0.info.raw_context.clone();
-        self.0.engine.spawn(async move {
+        self.0.around.engine.spawn(async move {
             match raw.log(&line).await {
                 Ok(()) | Err(Error::Unsupported { .. }) => {}
                 Err(error) => tracing::debug!(%error, "a log line of a task was not kept"),
@@ -211,7 +214,7 @@ impl TaskContext {
     }
 
     pub(crate) fn engine(&self) -> &Engine {
-        &self.0.engine
+        &self.0.around.engine
     }
 
     pub(crate) fn deadline(&self) -> &Deadline {
