@@ -120,7 +120,7 @@ impl Context {
 
 #[async_trait::async_trait]
 impl NativeContext for Context {
-    async fn log(&self, _: &str) -> Result<()> {
+    fn log(&self, _: &str) -> Result<()> {
         unsupported("to keep log lines")
     }
     async fn heartbeat(&self) -> Result<()> {

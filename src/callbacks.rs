@@ -67,7 +67,7 @@ impl TaskRunner {
 
     /// Everything that is known before the task's code runs. Not part of the future that runs it, which is smaller so.
     fn prepare(&self, delivery: Delivery, signed: Option<&SignedRun>) -> Result<Prepared<'_>, Judged> {
-        let Delivery { mut info, arguments, options, stop, .. } = delivery;
+        let Delivery { mut info, arguments, options, overrides, stop, .. } = delivery;
         if let Some(run) = signed {
             info.attempt_number = run.attempt;
         }
@@ -81,7 +81,11 @@ impl TaskRunner {
             return Err(failed(TaskFailure::new(FailureKind::UnknownTask, known), &info));
         };
         let arguments = arguments.map_err(|failure| failed(failure, &info))?;
-        let options = options.unwrap_or_else(|| task.definition.options.clone());
+        let options = match (options, overrides) {
+            (Some(options), _) => options,
+            (None, Some(overrides)) => overrides.over(&task.definition.options),
+            (None, None) => task.definition.options.clone(),
+        };
         let signature = signed.map(|run| run.key.clone());
         let context = TaskContext::new(info, signature, self.around.clone(), stop.clone(), &options);
         Ok(Prepared { task, options, context, arguments, stop })
@@ -123,7 +127,7 @@ impl TaskRunner {
         let handler = &task.handler;
         let started = catch_unwind(AssertUnwindSafe(|| handler(context.clone(), arguments)));
         let mut future = match started {
-            Ok(future) => Caught(future),
+            Ok(future) => Caught(Some(future)),
             Err(panic) => return Ran::Ended(Err(panicked(&*panic))),
         };
         tokio::select! {
@@ -270,15 +274,26 @@ fn signed_failure(failure: TaskFailure, signed: Option<&SignedRun>) -> TaskFailu
     }
 }
 
-/// A future whose panics are its failures.
-struct Caught(HandlerFuture);
+/// A future whose panics are its failures, also when it is dropped before its end.
+struct Caught(Option<HandlerFuture>);
 
 impl Future for Caught {
     type Output = Result<Json, TaskError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx)))
+        // It is there until it is dropped.
+        let Some(future) = &mut self.0 else { return Poll::Pending };
+        catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)))
             .unwrap_or_else(|panic| Poll::Ready(Err(panicked(&*panic))))
+    }
+}
+
+impl Drop for Caught {
+    fn drop(&mut self) {
+        let future = self.0.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
+            tracing::warn!(error = %panicked(&*panic), "a task panicked while it was dropped");
+        }
     }
 }
 

@@ -61,7 +61,8 @@ impl Deadline {
 
     pub(crate) fn extend(&self, by: Duration) {
         let mut at = self.at.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *at = at.map(|at| at + by);
+        // Further away than time goes means never.
+        *at = at.and_then(|at| at.checked_add(by));
         drop(at);
         self.moved.notify_waiters();
     }
@@ -106,7 +107,7 @@ impl TaskContext {
         stop: Stop,
         options: &TaskOptions,
     ) -> Self {
-        let deadline = Deadline::new(options.timeout.map(|timeout| Instant::now() + timeout));
+        let deadline = Deadline::new(options.timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
         let (created, durable) = (AtomicU32::new(0), options.durable);
         Self(Arc::new(Inner { info, signature, around, stop, deadline, created, durable }))
     }
@@ -152,13 +153,10 @@ impl TaskContext {
     pub fn log(&self, line: impl Into<String>) {
         let line = line.into();
         tracing::info!(target: "mageflow::task", task = %self.task_name(), id = %self.0.info.workflow_id, "{line}");
-        let raw = self.0.info.raw_context.clone();
-        self.0.around.engine.spawn(async move {
-            match raw.log(&line).await {
-                Ok(()) | Err(Error::Unsupported { .. }) => {}
-                Err(error) => tracing::debug!(%error, "a log line of a task was not kept"),
-            }
-        });
+        match self.0.info.raw_context.log(&line) {
+            Ok(()) | Err(Error::Unsupported { .. }) => {}
+            Err(error) => tracing::debug!(%error, "a log line of a task was not kept"),
+        }
     }
 
     /// Publishes how far the run is, `fraction` from 0 to 1.
@@ -232,7 +230,11 @@ impl TaskContext {
         };
         let run = match &self.0.signature {
             Some(key) => key.to_string(),
-            None => format!("task {}", self.0.info.workflow_id),
+            // An id may be used again after its end.
+            None => match self.0.info.queued_at {
+                Some(at) => format!("task {} of {}", self.0.info.workflow_id, at.timestamp_micros()),
+                None => format!("task {}", self.0.info.workflow_id),
+            },
         };
         Some(Creation { run, step })
     }

@@ -9,7 +9,7 @@ use crate::{
     error::Result,
     task::{
         Arguments, Json, NativeContext, TaskData, TaskDefinition, TaskExecutionInfo, TaskFailure, TaskId, TaskName,
-        TaskOptions, TaskResult,
+        TaskOptions, TaskOverrides, TaskResult,
     },
 };
 use async_trait::async_trait;
@@ -35,9 +35,11 @@ pub struct Invocation {
     pub arguments: Arguments,
     /// How it runs: the task's options with those of this call laid over them.
     pub options: Arc<TaskOptions>,
-    /// Whether the sender said anything about `options` or knows the task. If not, they are mere defaults, and the
-    /// worker's own options of the task count.
+    /// Whether the sender knows the task. If not, `options` are the defaults with `overrides` laid over them, good for
+    /// what concerns the way to the worker; there the worker's own options of the task count.
     pub options_known: bool,
+    /// What this call alone says.
+    pub overrides: Option<Arc<TaskOverrides>>,
     /// How long it is held back, from now.
     pub delay: Option<Duration>,
     /// Metadata for the task, where the engine keeps metadata.
@@ -58,6 +60,7 @@ impl Invocation {
             arguments,
             options,
             options_known: true,
+            overrides: None,
             delay: None,
             task_data: None,
             mark: None,
@@ -293,6 +296,8 @@ pub struct Delivery {
     /// The options that travelled with it, where the engine lets them travel and the sender knew them; otherwise those
     /// of the task count.
     pub options: Option<Arc<TaskOptions>>,
+    /// What the sender said for this call alone; looked at where `options` did not travel.
+    pub overrides: Option<Arc<TaskOverrides>>,
     /// Fired when the run is to end.
     pub stop: Stop,
 }
@@ -300,7 +305,7 @@ pub struct Delivery {
 impl Delivery {
     /// A delivery of an unsigned task.
     pub fn new(info: TaskExecutionInfo, arguments: std::result::Result<Arguments, TaskFailure>, stop: Stop) -> Self {
-        Self { info, arguments, mark: None, options: None, stop }
+        Self { info, arguments, mark: None, options: None, overrides: None, stop }
     }
 }
 

@@ -113,7 +113,7 @@ impl MageflowClient {
 
     fn invocation(&self, task: TaskName, arguments: Arguments, options: &SubmitOptions) -> Result<Invocation> {
         let known = self.engine.known(&task).map(|known| known.0);
-        let is_known = known.is_some() || options.say_something();
+        let is_known = known.is_some();
         let mut invocation = self.prepared(task, arguments, known.unwrap_or_default(), options)?;
         invocation.options_known = is_known;
         Ok(invocation)
@@ -130,7 +130,13 @@ impl MageflowClient {
         if size > limit {
             return Err(Error::PayloadTooLarge { what: format!("the input of `{task}`"), size, limit });
         }
-        let mut invocation = Invocation::new(task, arguments, options.over(task_options));
+        let overrides = options.overrides();
+        let task_options = match &overrides {
+            Some(overrides) => overrides.over(&task_options),
+            None => task_options,
+        };
+        let mut invocation = Invocation::new(task, arguments, task_options);
+        invocation.overrides = overrides;
         if let Some(id) = options.id() {
             invocation.id = id;
         }

@@ -1,6 +1,6 @@
 use crate::{
     adapters::WhenFull,
-    task::{Backoff, Priority, TaskData, TaskId, TaskOptions},
+    task::{Backoff, Priority, TaskData, TaskId, TaskOverrides},
 };
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -10,23 +10,12 @@ use std::{sync::Arc, time::Duration};
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct SubmitOptions {
-    overrides: Overrides,
+    overrides: TaskOverrides,
     delay: Option<Duration>,
     at: Option<DateTime<Utc>>,
     id: Option<TaskId>,
     task_data: Option<Map<String, Value>>,
     when_full: WhenFull,
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Overrides {
-    retries: Option<u32>,
-    backoff: Option<Backoff>,
-    timeout: Option<Duration>,
-    schedule_timeout: Option<Duration>,
-    priority: Option<Priority>,
-    queue: Option<String>,
-    result_ttl: Option<Duration>,
 }
 
 impl SubmitOptions {
@@ -125,24 +114,8 @@ impl SubmitOptions {
         self.when_full
     }
 
-    /// Whether anything is said about how the task runs.
-    pub(super) fn say_something(&self) -> bool {
-        self.overrides != Overrides::default()
-    }
-
-    /// The task's options with these laid over them; the same ones if nothing is said.
-    pub(super) fn over(&self, options: Arc<TaskOptions>) -> Arc<TaskOptions> {
-        if !self.say_something() {
-            return options;
-        }
-        let (mut merged, said) = (Arc::unwrap_or_clone(options), self.overrides.clone());
-        merged.retries = said.retries.unwrap_or(merged.retries);
-        merged.backoff = said.backoff.unwrap_or(merged.backoff);
-        merged.timeout = said.timeout.or(merged.timeout);
-        merged.schedule_timeout = said.schedule_timeout.or(merged.schedule_timeout);
-        merged.priority = said.priority.unwrap_or(merged.priority);
-        merged.queue = said.queue.or(merged.queue);
-        merged.result_ttl = said.result_ttl.or(merged.result_ttl);
-        Arc::new(merged)
+    /// What is said about how the task runs, if anything is.
+    pub(super) fn overrides(&self) -> Option<Arc<TaskOverrides>> {
+        (self.overrides != TaskOverrides::default()).then(|| Arc::new(self.overrides.clone()))
     }
 }

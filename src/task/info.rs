@@ -22,8 +22,8 @@ pub type TaskData = Arc<Map<String, Value>>;
 /// that an adapter says it in plain sight. Dropping any of these futures leaves the operation done or not done.
 #[async_trait]
 pub trait NativeContext: DynClone + fmt::Debug + Send + Sync + 'static {
-    /// Writes a line where the engine keeps the logs of a run.
-    async fn log(&self, line: &str) -> Result<()>;
+    /// Hands over a line for where the engine keeps the logs of a run. Does not wait; lines stay in order.
+    fn log(&self, line: &str) -> Result<()>;
     /// Tells the engine that the run is alive.
     async fn heartbeat(&self) -> Result<()>;
     /// Publishes how far the run is: `fraction` from 0 to 1, and a text.

@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// How urgent a task is within its queue. Maps onto every engine's own scale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -133,6 +133,42 @@ impl TaskOptions {
     /// The most attempts a run may take.
     pub fn max_attempts(&self) -> u32 {
         self.retries.saturating_add(1)
+    }
+}
+
+/// What one submission says about how its task runs; the rest is as the task's own options say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+#[serde(default)]
+pub struct TaskOverrides {
+    /// See [`TaskOptions::retries`].
+    pub retries: Option<u32>,
+    /// See [`TaskOptions::backoff`].
+    pub backoff: Option<Backoff>,
+    /// See [`TaskOptions::timeout`].
+    pub timeout: Option<Duration>,
+    /// See [`TaskOptions::schedule_timeout`].
+    pub schedule_timeout: Option<Duration>,
+    /// See [`TaskOptions::priority`].
+    pub priority: Option<Priority>,
+    /// See [`TaskOptions::queue`].
+    pub queue: Option<String>,
+    /// See [`TaskOptions::result_ttl`].
+    pub result_ttl: Option<Duration>,
+}
+
+impl TaskOverrides {
+    /// These options with what is said laid over them.
+    pub fn over(&self, options: &TaskOptions) -> Arc<TaskOptions> {
+        let mut merged = options.clone();
+        merged.retries = self.retries.unwrap_or(merged.retries);
+        merged.backoff = self.backoff.clone().unwrap_or(merged.backoff);
+        merged.timeout = self.timeout.or(merged.timeout);
+        merged.schedule_timeout = self.schedule_timeout.or(merged.schedule_timeout);
+        merged.priority = self.priority.unwrap_or(merged.priority);
+        merged.queue = self.queue.clone().or(merged.queue);
+        merged.result_ttl = self.result_ttl.or(merged.result_ttl);
+        Arc::new(merged)
     }
 }
 

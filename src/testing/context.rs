@@ -15,7 +15,7 @@ struct Detached;
 
 #[async_trait]
 impl NativeContext for Detached {
-    async fn log(&self, _: &str) -> Result<()> {
+    fn log(&self, _: &str) -> Result<()> {
         Ok(())
     }
 

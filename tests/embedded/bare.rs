@@ -150,7 +150,7 @@ struct Mute;
 
 #[async_trait]
 impl NativeContext for Mute {
-    async fn log(&self, _: &str) -> Result<()> {
+    fn log(&self, _: &str) -> Result<()> {
         unsupported("logs")
     }
 

@@ -252,7 +252,7 @@ struct Context;
 
 #[async_trait]
 impl NativeContext for Context {
-    async fn log(&self, _: &str) -> Result<()> {
+    fn log(&self, _: &str) -> Result<()> {
         Ok(())
     }
 

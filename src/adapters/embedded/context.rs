@@ -60,7 +60,7 @@ pub(super) fn info(run: &Run, attempt: u32, context: EmbeddedContext, no_data: &
 
 #[async_trait]
 impl NativeContext for EmbeddedContext {
-    async fn log(&self, line: &str) -> Result<()> {
+    fn log(&self, line: &str) -> Result<()> {
         self.run.log(line, self.max_log_lines);
         Ok(())
     }

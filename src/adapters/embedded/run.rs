@@ -5,7 +5,8 @@ use crate::{
     adapters::{Invocation, SignatureMark, Stop, StopReason},
     error::{Error, Result},
     task::{
-        Arguments, FailureKind, Json, TaskData, TaskFailure, TaskId, TaskName, TaskOptions, TaskResult, TaskStatus,
+        Arguments, FailureKind, Json, TaskData, TaskFailure, TaskId, TaskName, TaskOptions, TaskOverrides, TaskResult,
+        TaskStatus,
     },
 };
 use chrono::{DateTime, Utc};
@@ -30,6 +31,8 @@ pub(super) struct Run {
     pub(super) options: Arc<TaskOptions>,
     /// Whether the sender chose `options`; otherwise the worker's own count.
     pub(super) options_known: bool,
+    /// What the sender said for this run alone.
+    pub(super) overrides: Option<Arc<TaskOverrides>>,
     pub(super) task_data: Option<TaskData>,
     pub(super) mark: Option<SignatureMark>,
     pub(super) queued_at: DateTime<Utc>,
@@ -129,12 +132,13 @@ pub(super) enum Again {
 
 impl Run {
     pub(super) fn new(invocation: Invocation) -> Arc<Self> {
-        let Invocation { id, task, arguments, options, options_known, task_data, mark, .. } = invocation;
+        let Invocation { id, task, arguments, options, options_known, overrides, task_data, mark, .. } = invocation;
         Arc::new(Self {
             id,
             task,
             options,
             options_known,
+            overrides,
             task_data,
             mark,
             queued_at: Utc::now(),

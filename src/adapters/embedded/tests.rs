@@ -110,7 +110,7 @@ impl Stub {
             "note" => {
                 let raw = &delivery.info.raw_context;
                 for line in ["one", "two", "three"] {
-                    raw.log(line).await.unwrap();
+                    raw.log(line).unwrap();
                 }
                 raw.progress(0.5, "half").await.unwrap();
                 raw.heartbeat().await.unwrap();

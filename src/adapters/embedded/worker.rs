@@ -216,6 +216,7 @@ impl Slot {
         let mut delivery = Delivery::new(context::info(run, number, context, &self.no_data), arguments, stop);
         delivery.mark = run.mark.clone();
         delivery.options = run.options_known.then(|| run.options.clone());
+        delivery.overrides = run.overrides.clone();
         delivery
     }
 

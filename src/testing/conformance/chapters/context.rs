@@ -126,7 +126,7 @@ async fn a_task_logs(env: Environment) {
 /// What the engine answers to a line of log.
 async fn logged(env: &Environment) -> Value {
     let talk = task("talk", &["x"], |context: TaskContext, (_,): (Value,)| async move {
-        Ok(match context.execution_info().raw_context.log("a line").await {
+        Ok(match context.execution_info().raw_context.log("a line") {
             Ok(()) => "kept".to_owned(),
             Err(Error::Unsupported { .. }) => "refused".to_owned(),
             Err(error) => error.to_string(),
