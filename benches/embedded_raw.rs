@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench embedded_raw -- [tasks] [rounds] [only]`
 
+#![allow(clippy::expect_used, reason = "what fails here is to end the measurement")]
+
 use async_trait::async_trait;
 use mageflow::{
     Arguments, Json, TaskId, TaskName, TaskOptions,

@@ -67,7 +67,7 @@ fn plan(kind: Kind) -> Plan {
 }
 
 fn task_kind() -> Kind {
-    Kind::Task { task: "bench".into(), options: Arc::default(), shape: Arc::default() }
+    Kind::Task { task: "bench".into(), options: Some(Arc::default()), shape: Arc::default() }
 }
 
 fn record(key: SignatureKey) -> Arc<Record> {
@@ -144,7 +144,7 @@ async fn large_graph(size: u32) -> mageflow::Result<()> {
     let mut versions = Vec::with_capacity(size as usize);
     let start = Instant::now();
     for slot in 0..size {
-        let kind = Kind::Task { task: task.clone(), options: Arc::clone(&options), shape: Arc::clone(&shape) };
+        let kind = Kind::Task { task: task.clone(), options: options.clone(), shape: Arc::clone(&shape) };
         let own = Arguments::none().arg(&slot);
         let plan = Plan { parent: Some(Parent { key: root.clone(), slot, in_swarm: true }), own, ..plan(kind) };
         let record = Arc::new(Record::new(root.child(slot), plan, Default::default()));

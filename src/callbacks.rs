@@ -146,7 +146,7 @@ impl TaskRunner {
                 None => return Judged::Done(json),
                 Some(failure) => failure.into(),
             },
-            // Told to end, it ended without a result: within the grace period, or at the very moment it was told.
+            // One that watches the signal itself may have ended before anybody looked: what it says is no failure.
             Ran::Stopped(_) => return Judged::GivenBack,
             Ran::Ended(Err(_)) if stop.reason().is_some() => return Judged::GivenBack,
             Ran::Ended(Err(error)) => error,
@@ -171,7 +171,7 @@ impl TaskRunner {
     }
 
     fn too_large(&self, json: &Json) -> Option<TaskFailure> {
-        let (size, limit) = (json.as_str().len(), self.engine.config().max_payload);
+        let (size, limit) = (json.as_str().len(), self.engine.max_payload());
         (size > limit).then(|| {
             let message = format!("the result has {size} bytes, the limit is {limit}");
             TaskFailure::new(FailureKind::PayloadTooLarge, message)

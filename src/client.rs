@@ -16,7 +16,7 @@ use std::{any::Any, fmt, future::Future, ops::Deref, sync::Arc};
 
 /// The library, put together: a [`MageflowClient`] that can also run workers. Cheap to clone.
 ///
-/// ```
+/// ```standalone_crate
 /// use mageflow::prelude::*;
 ///
 /// #[mageflow::task]
@@ -62,6 +62,7 @@ impl From<Arc<dyn TaskManagerAdapter>> for SuppliedClient {
 
 impl Mageflow {
     /// On the engine of this client.
+    #[allow(clippy::new_ret_no_self)] // A `Mageflow` without a builder has nothing to be configured by.
     pub fn new(client: impl Into<SuppliedClient>) -> MageflowBuilder {
         MageflowBuilder { client: Some(client.into()), ..Self::builder() }
     }
@@ -98,6 +99,18 @@ impl Mageflow {
     /// A worker of this name. The name is for people; each start has an identity of its own besides.
     pub fn worker(&self, name: impl Into<String>) -> Worker {
         Worker::new(self.parts.clone(), name.into())
+    }
+
+    /// A context of a run that no worker of ours delivers.
+    #[cfg(feature = "testing")]
+    pub(crate) fn context(
+        &self,
+        info: crate::task::TaskExecutionInfo,
+        stop: crate::adapters::Stop,
+        options: &crate::task::TaskOptions,
+    ) -> crate::context::TaskContext {
+        let WorkerParts { engine, registry, state, .. } = self.parts.clone();
+        crate::context::TaskContext::new(info, None, engine, registry, stop, state, options)
     }
 
     /// The sending half alone.
@@ -161,6 +174,12 @@ impl MageflowBuilder {
     /// for signatures, chains and swarms.
     pub fn store(mut self, store: impl SignatureStore) -> Self {
         self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// The same for a store that others use as well: another `Mageflow` of this process, or a test.
+    pub fn shared_store(mut self, store: Arc<dyn SignatureStore>) -> Self {
+        self.store = Some(store);
         self
     }
 

@@ -9,9 +9,6 @@ use std::{error::Error as StdError, time::Duration};
 /// What the library's operations return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What an adapter or a store was doing when it failed.
-pub type Source = Box<dyn StdError + Send + Sync>;
-
 /// Everything that can go wrong in the library itself. A failed *task* is data: [`TaskFailure`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -240,7 +237,7 @@ pub enum Error {
         /// What it was doing.
         operation: &'static str,
         /// What it said.
-        source: Source,
+        source: Box<dyn StdError + Send + Sync>,
         /// Whether the same call may succeed later.
         retryable: bool,
     },
@@ -252,7 +249,7 @@ pub enum Error {
         /// What it was doing.
         operation: &'static str,
         /// What it said.
-        source: Source,
+        source: Box<dyn StdError + Send + Sync>,
         /// Whether the same call may succeed later.
         retryable: bool,
     },

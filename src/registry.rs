@@ -34,11 +34,11 @@ impl fmt::Debug for RegisteredTask {
 /// The function's name becomes a value of a type that implements this and that can be called like the function.
 pub trait Task: Copy + Send + Sync + 'static {
     /// What it takes: its one parameter, or a tuple of its parameters.
-    type Input: Serialize;
+    type Input;
     /// What it takes from the step before it in a chain: [`Takes`] of a parameter's type, or [`TakesAny`].
     type Previous;
     /// What it returns, without the `Result` around it.
-    type Output: Serialize + DeserializeOwned;
+    type Output: TaskOutput;
 
     /// The definition and the code. Made once, then shared.
     fn registered(&self) -> &'static RegisteredTask;
@@ -64,6 +64,30 @@ pub trait Accepts<Out: ?Sized> {}
 impl<T: ?Sized> Accepts<T> for Takes<T> {}
 impl<T: ?Sized> Accepts<T> for TakesAny {}
 
+/// What a task can take: anything that serde can encode and decode.
+#[diagnostic::on_unimplemented(
+    message = "a task cannot take `{Self}`",
+    label = "this cannot be sent as a message",
+    note = "a parameter of a task must be an owned type that implements `Serialize` and `Deserialize`; \
+            for a type of your own, derive both"
+)]
+pub trait TaskInput: Serialize + DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> TaskInput for T {}
+
+/// What a task can return: anything that serde can encode and decode.
+#[diagnostic::on_unimplemented(
+    message = "a task cannot return `{Self}`",
+    label = "this cannot be sent as a result",
+    note = "what a task returns must be an owned type that implements `Serialize` and `Deserialize`; \
+            for a type of your own, derive both"
+)]
+pub trait TaskOutput: Serialize + DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> TaskOutput for T {}
+
 /// Collected at link time.
 #[doc(hidden)]
 pub struct Collected(pub fn() -> &'static RegisteredTask);
@@ -72,14 +96,14 @@ inventory::collect!(Collected);
 
 /// The tasks of one [`Mageflow`](crate::Mageflow), by name.
 #[derive(Clone, Debug, Default)]
-pub struct Registry(BTreeMap<TaskName, RegisteredTask>);
+pub(crate) struct Registry(BTreeMap<TaskName, RegisteredTask>);
 
 impl Registry {
     /// Everything that `#[task]` marked in this program.
     ///
     /// # Errors
     /// [`Error::DuplicateTask`].
-    pub fn collected() -> Result<Self> {
+    pub(crate) fn collected() -> Result<Self> {
         let mut registry = Self::default();
         for Collected(registered) in inventory::iter::<Collected> {
             registry.add(registered().clone())?;
@@ -91,7 +115,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::DuplicateTask`] if another one has its name.
-    pub fn add(&mut self, task: RegisteredTask) -> Result<()> {
+    pub(crate) fn add(&mut self, task: RegisteredTask) -> Result<()> {
         let name = task.definition.name.clone();
         if let Some(first) = self.0.get(&name)
             && !Arc::ptr_eq(&first.definition, &task.definition)
@@ -107,17 +131,17 @@ impl Registry {
     }
 
     /// The task of this name.
-    pub fn get(&self, name: &str) -> Option<&RegisteredTask> {
+    pub(crate) fn get(&self, name: &str) -> Option<&RegisteredTask> {
         self.0.get(name)
     }
 
     /// All tasks, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &RegisteredTask> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &RegisteredTask> {
         self.0.values()
     }
 
     /// The names, for messages.
-    pub fn names(&self) -> String {
+    pub(crate) fn names(&self) -> String {
         match self.0.is_empty() {
             true => "none".to_owned(),
             false => self.0.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),

@@ -100,6 +100,7 @@ impl Worker {
         let (shutdown, ready) = (options.shutdown.clone(), CancellationToken::new());
         let Self { parts, name, concurrency, .. } = self;
         for task in parts.registry.iter() {
+            parts.engine.check_options(&task.definition.name, &task.definition.options)?;
             match task.definition.options.durable {
                 true => parts.engine.adapter().durable_task(&task.definition)?,
                 false => parts.engine.adapter().task(&task.definition)?,

@@ -2,11 +2,11 @@ use super::{
     IntoChain, IntoSignature, Signature, SignatureHandle, SubmitOptions, Swarm, SwarmHandle, TaskHandle, Transaction,
 };
 use crate::{
-    adapters::{Capabilities, Invocation, TaskManagerAdapter, WhenFull},
+    adapters::{Capabilities, Invocation, TaskManagerAdapter, WhenFull, WorkflowAdapter},
     context::TaskContext,
     engine::{Creation, Engine, LockGuard, OnLocked, SignatureResult},
     error::{Error, Result},
-    registry::{Registry, Task},
+    registry::{Registry, TakesAny, Task},
     signature::{SignatureKey, Status},
     store::SignatureStore,
     task::{Arguments, CallShape, IntoArguments, Json, TaskId, TaskInfo, TaskName, TaskOptions, TaskResult, Untyped},
@@ -120,8 +120,7 @@ impl MageflowClient {
         task_options: Arc<TaskOptions>,
         options: &SubmitOptions,
     ) -> Result<Invocation> {
-        let limit = self.engine.config().max_payload.min(self.capabilities().max_payload.unwrap_or(usize::MAX));
-        let size = arguments.size();
+        let (limit, size) = (self.engine.max_payload(), arguments.size());
         if size > limit {
             return Err(Error::PayloadTooLarge { what: format!("the input of `{task}`"), size, limit });
         }
@@ -130,10 +129,11 @@ impl MageflowClient {
             invocation.id = id;
         }
         invocation.delay = options.delay();
-        if invocation.delay.is_some() && !self.capabilities().delay {
-            return Err(Error::unsupported(self.engine.adapter().name(), "a delayed start"));
-        }
         invocation.task_data = options.data();
+        let claims = self.engine.capabilities();
+        self.engine.needs(claims.delay || invocation.delay.is_none(), || "a delayed start".into())?;
+        self.engine.needs(claims.metadata || invocation.task_data.is_none(), || "task data".into())?;
+        self.engine.check_options(&invocation.task, &invocation.options)?;
         invocation.when_full = match (options.when_full(), &self.creator) {
             // A task that waits for room holds the slot that would make room.
             (WhenFull::Wait, Some(_)) => WhenFull::Reject,
@@ -161,7 +161,8 @@ impl MageflowClient {
     /// The same with options: delay, queue, priority, metadata and more.
     ///
     /// # Errors
-    /// As [`submit`](Self::submit), and [`Error::Unsupported`] if the engine cannot delay, and [`Error::QueueFull`].
+    /// As [`submit`](Self::submit), and [`Error::Unsupported`] for an option that the engine lacks, and
+    /// [`Error::QueueFull`].
     ///
     /// # Cancel safety
     /// Dropped early, the task was submitted or not.
@@ -227,7 +228,7 @@ impl MageflowClient {
         options: &SubmitOptions,
     ) -> Result<T::Output> {
         let invocation = self.typed(task, arguments, options)?;
-        self.engine.workflow().run(invocation).await?.output()
+        self.results()?.run(invocation).await?.output()
     }
 
     /// Submits a task and answers with a handle on it.
@@ -273,15 +274,22 @@ impl MageflowClient {
         self.prepared(definition.name.clone(), arguments, definition.options.clone(), options)
     }
 
+    /// The sending half of an engine that keeps results.
+    fn results(&self) -> Result<&Arc<dyn WorkflowAdapter>> {
+        self.engine.needs(self.engine.capabilities().results, || "reading what became of a task".into())?;
+        Ok(self.engine.workflow())
+    }
+
     /// What is known of a task right now.
     ///
     /// # Errors
-    /// [`Error::UnknownTaskId`] where the engine can tell, [`Error::Engine`].
+    /// [`Error::UnknownTaskId`] where the engine can tell, [`Error::Unsupported`] where it keeps no results,
+    /// [`Error::Engine`].
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn get_result(&self, id: &TaskId) -> Result<TaskResult> {
-        self.engine.workflow().result(id).await
+        self.results()?.result(id).await
     }
 
     /// Resolves once a task has ended, however it ended.
@@ -292,7 +300,7 @@ impl MageflowClient {
     /// # Cancel safety
     /// Dropping the future changes nothing.
     pub async fn wait(&self, id: &TaskId) -> Result<TaskResult> {
-        self.engine.workflow().wait(id).await
+        self.results()?.wait(id).await
     }
 
     /// The same, for no longer than `limit`.
@@ -324,6 +332,18 @@ impl MageflowClient {
     /// Attaches a signature to this client, so that it can be stored or run.
     pub fn sign<S: IntoSignature>(&self, signature: S) -> Signature<S::Input, S::Output, S::Previous> {
         signature.into_signature().attached(self.clone())
+    }
+
+    /// A signature of a task that is registered here, by its name.
+    ///
+    /// # Errors
+    /// [`Error::UnrecognizedTask`] if it is not; a task of another process is [`Signature::by_name`].
+    pub fn sign_by_name(&self, task: impl Into<TaskName>) -> Result<Signature<Untyped, Json, TakesAny>> {
+        let name = task.into();
+        match self.registry.get(name.as_str()) {
+            Some(_) => Ok(self.sign(Signature::by_name(name))),
+            None => Err(Error::UnrecognizedTask { name, known: self.registry.names() }),
+        }
     }
 
     /// A chain: a tuple of tasks, signatures, chains and swarms whose types fit, or a list of untyped ones.

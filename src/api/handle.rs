@@ -2,8 +2,8 @@ use super::{IntoSignature, MageflowClient, Target};
 use crate::{
     engine::{ItemResult, LockGuard, OnLocked, SignatureResult},
     error::{Error, Result},
-    signature::{SignatureKey, Status},
-    task::{Arguments, CallShape, IntoArguments, TaskId, TaskResult, Untyped},
+    signature::{Role, SignatureKey, Status},
+    task::{Arguments, CallShape, IntoArguments, Json, TaskId, TaskResult, Untyped},
 };
 use serde::de::DeserializeOwned;
 use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc, time::Duration};
@@ -199,7 +199,7 @@ impl<In: ?Sized, Out> SignatureHandle<In, Out> {
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
-    pub async fn item(&self, index: u32) -> Result<SignatureHandle<Untyped, crate::task::Json>> {
+    pub async fn item(&self, index: u32) -> Result<SignatureHandle<Untyped, Json>> {
         let progress = self.result().await?.progress;
         let Some(progress) = progress else {
             return Err(Error::WrongKind { key: self.key.clone(), expected: "chain or a swarm" });
@@ -208,6 +208,21 @@ impl<In: ?Sized, Out> SignatureHandle<In, Out> {
             return Err(Error::MissingSwarmItem { key: self.key.clone(), item: index, total: progress.total });
         }
         Ok(self.client.signature(&self.key.child(index)))
+    }
+
+    /// A handle on its success callback. Whether it has one shows when the handle is used.
+    pub fn on_success(&self) -> SignatureHandle<Untyped, Json> {
+        self.client.signature(&self.key.relative(Role::OnSuccess))
+    }
+
+    /// A handle on its error callback. Whether it has one shows when the handle is used.
+    pub fn on_error(&self) -> SignatureHandle<Untyped, Json> {
+        self.client.signature(&self.key.relative(Role::OnError))
+    }
+
+    /// A handle on its completion callback. Whether it has one shows when the handle is used.
+    pub fn on_complete(&self) -> SignatureHandle<Untyped, Json> {
+        self.client.signature(&self.key.relative(Role::OnComplete))
     }
 
     /// See [`MageflowClient::suspend`].

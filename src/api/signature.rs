@@ -114,7 +114,8 @@ pub fn chain<C: IntoChain>(steps: C) -> Signature<C::Input, C::Output, C::Previo
 }
 
 impl Signature<Untyped, Json, TakesAny> {
-    /// A task that is only known by its name, wherever it runs. If this process knows it, it is checked against it.
+    /// A task that is only known by its name, wherever it runs. If this process knows it, the arguments are checked when
+    /// it is created.
     pub fn by_name(task: impl Into<TaskName>) -> Self {
         let template = TaskTemplate { task: task.into(), options: None, shape: None, return_field: None };
         Self::new(Template::new(TemplateKind::Task(template)), Arc::default())
@@ -233,7 +234,9 @@ impl<In: ?Sized, Out, Prev> Signature<In, Out, Prev> {
         Signature { template: self.template, shape: self.shape, client: self.client, types: PhantomData }
     }
 
-    /// Adds a step after it: a chain of both, or a longer one.
+    /// Adds a step after it: a chain of both. A chain that has nothing of its own yet (no callbacks, arguments, name or
+    /// TTL) gets longer; any other becomes the first step of the new chain, so that what it has goes on to concern it
+    /// alone.
     pub fn then<S: IntoSignature>(self, next: S) -> Signature<In, S::Output, Prev>
     where
         S::Previous: Accepts<Out>,
@@ -241,16 +244,9 @@ impl<In: ?Sized, Out, Prev> Signature<In, Out, Prev> {
         let (client, shape) = (self.client.clone(), self.shape.clone());
         let mut template = self.template;
         let next = next.into_signature().into_template();
+        let is_bare = template.is_bare();
         match &mut template.kind {
-            // A chain with callbacks or arguments of its own is a step; otherwise it grows.
-            TemplateKind::Chain(chain)
-                if template.own.is_empty()
-                    && template.on_success.is_none()
-                    && template.on_error.is_none()
-                    && template.on_complete.is_none() =>
-            {
-                chain.steps.push(next);
-            }
+            TemplateKind::Chain(chain) if is_bare => chain.steps.push(next),
             _ => template = Template::new(TemplateKind::Chain(ChainTemplate { steps: vec![template, next] })),
         }
         Signature { template, shape, client, types: PhantomData }

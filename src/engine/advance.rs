@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     signature::{Chain, Control, Fill, Kind, Outcome, Record, SignatureKey, Source, Status},
     store::Stored,
-    task::{FailureKind, Json, TaskFailure},
+    task::{Arguments, FailureKind, Json, TaskFailure},
 };
 use chrono::Utc;
 use std::sync::Arc;
@@ -58,7 +58,8 @@ impl Engine {
             return Ok(false);
         }
         if located.control == Control::Cancel {
-            let record = Record::clone(record);
+            let mut record = Record::clone(record);
+            record.absorb_late(&located.stored.inbox);
             return self.finish_container(&located, record, End::As(Status::Cancelled, None)).await;
         }
         match record.plan.kind {
@@ -168,7 +169,7 @@ impl Engine {
             None => container.plan.own.kwargs().cloned(),
         };
         child.start(source, inherited, Utc::now())?;
-        let alarm = self.alarm(&child);
+        let alarm = self.alarm_of_promise(&child);
         let child = change.update(stored, child, 0, alarm);
         change.promise_start(&child);
         Ok(())
@@ -191,16 +192,15 @@ impl Engine {
             return Ok(false);
         }
         let mut record = Record::clone(&located.stored.record);
-        let counters = &mut record.state.counters;
-        counters.running =
-            counters.running.saturating_sub(u32::try_from(located.stored.inbox.len()).unwrap_or(u32::MAX));
+        record.absorb_late(&located.stored.inbox);
         self.save(located, record).await
     }
 
     async fn finish_container(&self, located: &Located, mut record: Record, end: End) -> Result<bool> {
         let End::As(status, failure) = end;
+        // What runs below is to be stopped; callbacks that the container's own pause held back may go on.
+        let sweep = record.state.counters.running > 0 || record.state.status.is_paused();
         let ending = record.end(status, failure.map(Outcome::Failed), Utc::now());
-        let sweep = record.state.counters.running > 0;
         let mut change = Change::new(record.key.graph(), located.now);
         let record = self.settle(&mut change, &located.stored, record, located.stored.inbox.len(), ending).await?;
         if sweep {
@@ -226,6 +226,17 @@ fn gone(key: &SignatureKey) -> TaskFailure {
     failure
 }
 
+/// What an error callback is shown as the original message: for a task that was signed with arguments, or that
+/// inherited some, all that it ran with.
+fn given_to(record: &Record) -> Arguments {
+    let Some(input) = &record.input else { return Arguments::default() };
+    let has_own = input.inherited.is_some() || !record.plan.own.is_empty();
+    match record.plan.kind {
+        Kind::Task { .. } if has_own => record.arguments().unwrap_or_else(|_| input.message()),
+        _ => input.message(),
+    }
+}
+
 /// Shared with those that end tasks.
 impl Engine {
     /// Adds the end of a record to a change: the container is told, the callbacks are started.
@@ -244,7 +255,7 @@ impl Engine {
         for (stored, source) in callbacks {
             let mut callback = Record::clone(&stored.record);
             callback.start(source, None, Utc::now())?;
-            let alarm = self.alarm(&callback);
+            let alarm = self.alarm_of_promise(&callback);
             let callback = change.update(&stored, callback, 0, alarm);
             change.promise_start(&callback);
         }
@@ -273,10 +284,9 @@ impl Engine {
                 continue;
             };
             let source = match (role, &failure) {
-                (Role::OnError, Some(failure)) => Source::Failure {
-                    message: record.input.as_ref().map(|input| input.message()).unwrap_or_default(),
-                    failure: Arc::new(failure.clone()),
-                },
+                (Role::OnError, Some(failure)) => {
+                    Source::Failure { message: given_to(record), failure: Arc::new(failure.clone()) }
+                }
                 (Role::OnSuccess, _) => Source::Previous(result.clone().unwrap_or_default()),
                 _ => {
                     let completion = Completion::new(record.state.status, result.clone(), failure.clone());

@@ -160,6 +160,11 @@ impl Engine {
         Ok(committed)
     }
 
+    /// The same for a record whose start, or whose next step, is promised by this very commit.
+    pub(super) fn alarm_of_promise(&self, record: &Record) -> Option<Duration> {
+        self.alarm(record).map(|alarm| alarm.min(self.config().dispatch_grace))
+    }
+
     /// When the rescuer is to look at a record that is like this now.
     pub(super) fn alarm(&self, record: &Record) -> Option<Duration> {
         let config = self.config();

@@ -5,13 +5,13 @@ use super::{Engine, Located, Wake, change::Change, change::Promise};
 use crate::{
     adapters::{Stop, StopReason},
     error::{Error, Result},
-    signature::{Control, Kind, Record, Role, SignatureKey, Status},
+    signature::{Callbacks, Control, Kind, Record, Role, SignatureKey, Status},
     store::{Notice, Stored},
 };
 use chrono::Utc;
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
@@ -162,54 +162,47 @@ impl Engine {
     /// containers are woken, what waits below an end is ended, what runs is told. Repeating it does no harm.
     pub(super) async fn sweep(&self, key: &SignatureKey) -> Result<()> {
         let Some(located) = self.locate(key).await? else { return Ok(()) };
-        let record = &located.stored.record;
-        self.sweep_children(record, !record.state.status.is_ended()).await?;
-        self.obey(Some(key)).await;
-        Ok(())
-    }
-
-    /// `callbacks`: whether callbacks below what has ended are looked for as well. They waited with a paused container;
-    /// an ended one has held none back.
-    async fn sweep_children(&self, container: &Record, callbacks: bool) -> Result<()> {
-        let started = match container.plan.kind {
-            Kind::Chain | Kind::Swarm(_) => container.state.counters.next,
-            Kind::Task { .. } | Kind::Note { .. } => 0,
-        };
-        let mut from = 0;
-        while from < started {
-            let until = started.min(from + PAGE);
-            let keys: Vec<_> = (from..until).map(|slot| container.key.child(slot)).collect();
-            self.sweep_page(&keys, callbacks).await?;
-            from = until;
-        }
-        Ok(())
-    }
-
-    async fn sweep_page(&self, keys: &[SignatureKey], callbacks: bool) -> Result<()> {
-        let mut ended = Vec::new();
-        for child in self.store()?.load(keys).await?.records.into_iter().flatten() {
-            self.sweep_one(&child).await?;
-            if child.record.state.status.is_ended() {
-                ended.push(child);
+        let has_ended = located.stored.record.state.status.is_ended();
+        let mut above = vec![located.stored.record];
+        while let Some(record) = above.pop() {
+            self.sweep_page(&callback_keys(&record), &mut above).await?;
+            let started = children_started(&record);
+            let mut from = 0;
+            while from < started {
+                let until = started.min(from + PAGE);
+                let keys: Vec<_> = (from..until).map(|slot| record.key.child(slot)).collect();
+                self.sweep_page(&keys, &mut above).await?;
+                from = until;
             }
         }
-        if !callbacks {
+        match has_ended {
+            // One that ended by itself has been announced by nobody, and what it contains may run anywhere.
+            true => self.announce(key).await,
+            false => self.obey(Some(key)).await,
+        }
+        Ok(())
+    }
+
+    /// Looks at these; those that have ended and may have something live below them are added to `above`: a callback
+    /// outlives its owner, and waits like everything else while something above is paused.
+    async fn sweep_page(&self, keys: &[SignatureKey], above: &mut Vec<Arc<Record>>) -> Result<()> {
+        if keys.is_empty() {
             return Ok(());
         }
-        let below: Vec<_> = ended.iter().flat_map(|ended| callback_keys(&ended.record)).collect();
-        if !below.is_empty() {
-            Box::pin(self.sweep_page(&below, true)).await?;
-        }
-        for ended in &ended {
-            Box::pin(self.sweep_children(&ended.record, true)).await?;
+        for stored in self.store()?.load(keys).await?.records.into_iter().flatten() {
+            let record = &stored.record;
+            if record.is_live() {
+                self.sweep_one(&stored).await?;
+            } else if record.state.status.is_ended()
+                && (children_started(record) > 0 || record.plan.callbacks != Callbacks::default())
+            {
+                above.push(stored.record);
+            }
         }
         Ok(())
     }
 
     async fn sweep_one(&self, stored: &Stored) -> Result<()> {
-        if !stored.record.is_live() {
-            return Ok(());
-        }
         match stored.record.plan.kind {
             Kind::Task { .. } => self.until_agreed(|| self.sweep_task(&stored.record.key)).await,
             _ => {
@@ -252,12 +245,22 @@ impl Engine {
     }
 }
 
-fn callback_keys(record: &Record) -> impl Iterator<Item = SignatureKey> {
+/// How many children may be live or may have something live below them.
+fn children_started(record: &Record) -> u32 {
+    match record.plan.kind {
+        Kind::Chain | Kind::Swarm(_) => record.state.counters.next,
+        Kind::Task { .. } | Kind::Note { .. } => 0,
+    }
+}
+
+/// The callbacks that its end may have started.
+fn callback_keys(record: &Record) -> Vec<SignatureKey> {
     let has = record.plan.callbacks;
     [(has.on_success, Role::OnSuccess), (has.on_error, Role::OnError), (has.on_complete, Role::OnComplete)]
         .into_iter()
-        .filter(|(has, _)| *has)
+        .filter(|(has, _)| *has && record.state.status.is_ended())
         .map(|(_, role)| record.key.relative(role))
+        .collect()
 }
 
 impl Located {

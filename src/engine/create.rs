@@ -7,7 +7,7 @@ use crate::{
         Control, GraphId, Kind, Parent, Plan, Planned, Record, SignatureKey, Source, StoreTime, Template, planned,
     },
     store::Stored,
-    task::Arguments,
+    task::{Arguments, Json},
 };
 use chrono::Utc;
 use std::{
@@ -103,7 +103,7 @@ impl Engine {
         }
         let mut change = Change::new(graph, StoreTime::default()).keep_for_roots(roots);
         for record in last_batch.into_iter().chain(roots.iter().cloned()) {
-            let alarm = self.alarm(&record);
+            let alarm = self.alarm_of_promise(&record);
             let record = change.create(record, alarm);
             if record.state.started {
                 change.promise_start(&record);
@@ -156,7 +156,7 @@ impl Engine {
             record.start(Source::Message(message.clone()), None, Utc::now())?;
             self.check_size(&record)?;
             let mut change = Change::new(key.graph(), located.now);
-            let alarm = self.alarm(&record);
+            let alarm = self.alarm_of_promise(&record);
             let record = change.update(&located.stored, record, 0, alarm);
             change.promise_start(&record);
             self.commit(change).await.map(drop)
@@ -204,10 +204,7 @@ impl Engine {
                 }));
             }
             self.check_size(&planned.root)?;
-            let mut hash = DefaultHasher::new();
-            (fingerprint, planned.root.plan.fingerprint).hash(&mut hash);
-            message.as_ref().map(|message| (message.args(), message.kwargs())).hash(&mut hash);
-            fingerprint = hash.finish();
+            fingerprint = fingerprint.rotate_left(7) ^ addition(&planned.root);
             planned_items.push(planned);
         }
         if let Some((key, creation)) = note {
@@ -223,7 +220,7 @@ impl Engine {
                 change.create(record, None);
             }
         }
-        let alarm = self.alarm(&record);
+        let alarm = self.alarm_of_promise(&record);
         let wakes = record.is_live();
         let record = change.update(&located.stored, record, 0, alarm);
         if wakes {
@@ -253,7 +250,7 @@ impl Engine {
                 return Ok(());
             }
             let mut change = Change::new(key.graph(), located.now);
-            let alarm = self.alarm(&record);
+            let alarm = self.alarm_of_promise(&record);
             let wakes = record.is_live();
             let record = change.update(&located.stored, record, 0, alarm);
             if wakes {
@@ -271,6 +268,16 @@ fn same_message(stored: &Stored, root: &Record) -> Option<()> {
         (Some(before), Some(now)) => (before.source == now.source).then_some(()),
         _ => Some(()),
     }
+}
+
+/// What the retried addition of an item must be equal in: the item, and the message it was given.
+fn addition(item: &Record) -> u64 {
+    let mut hash = DefaultHasher::new();
+    item.plan.fingerprint.hash(&mut hash);
+    if let Some(Source::Message(message)) = item.input.as_ref().map(|input| &input.source) {
+        [message.args(), message.kwargs()].map(|part| part.map(Json::as_str)).hash(&mut hash);
+    }
+    hash.finish()
 }
 
 fn note_plan(slot: u32, fingerprint: u64, swarm: &Record) -> Plan {

@@ -53,7 +53,8 @@ impl Engine {
         let Kind::Task { task, options, .. } = &record.plan.kind else {
             return Err(Error::WrongKind { key: record.key.clone(), expected: "task" });
         };
-        let mut invocation = Invocation::new(task.clone(), record.arguments()?, options.clone());
+        let mut invocation = Invocation::new(task.clone(), record.arguments()?, options.clone().unwrap_or_default());
+        invocation.options_known = options.is_some();
         let limit = self.config().max_payload.min(self.capabilities().max_payload.unwrap_or(usize::MAX));
         let size = invocation.arguments.size();
         if size > limit {

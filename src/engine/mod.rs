@@ -29,7 +29,7 @@ use crate::{
     error::{Error, Result},
     signature::{Control, Known, SignatureKey, StoreTime},
     store::{SignatureStore, Stored},
-    task::{TaskName, TaskOptions},
+    task::{Priority, TaskName, TaskOptions},
 };
 use control::Running;
 use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
@@ -99,6 +99,28 @@ impl Engine {
 
     pub(crate) fn capabilities(&self) -> &Capabilities {
         &self.0.capabilities
+    }
+
+    /// Answers with [`Error::Unsupported`] where the engine lacks what is asked of it.
+    pub(crate) fn needs(&self, claimed: bool, operation: impl FnOnce() -> String) -> Result<()> {
+        if claimed { Ok(()) } else { Err(Error::unsupported(self.0.adapter.name(), operation())) }
+    }
+
+    /// Refuses options that the engine lacks, so that none is silently ignored.
+    pub(crate) fn check_options(&self, task: &TaskName, options: &TaskOptions) -> Result<()> {
+        let claims = &self.0.capabilities;
+        self.needs(claims.priority || options.priority == Priority::Normal, || format!("a priority (task `{task}`)"))?;
+        self.needs(claims.schedule_timeout || options.schedule_timeout.is_none(), || {
+            format!("a limit of the wait for a worker (task `{task}`)")
+        })?;
+        self.needs(claims.concurrency || options.concurrency.is_none(), || {
+            format!("a limit of the runs of one task (task `{task}`)")
+        })
+    }
+
+    /// The most bytes of an input or a result: ours or the engine's own limit.
+    pub(crate) fn max_payload(&self) -> usize {
+        self.0.config.max_payload.min(self.0.capabilities.max_payload.unwrap_or(usize::MAX))
     }
 
     pub(crate) fn config(&self) -> &MageflowConfig {

@@ -63,7 +63,7 @@ pub struct ItemResult {
     pub index: u32,
     /// Its key.
     pub key: SignatureKey,
-    /// Where it stands, pauses and cancellations of what contains it included; an item whose record is gone has failed.
+    /// Where it stands, pauses and the end of its container included; an item whose record is gone has failed.
     pub status: Status,
     /// What came out.
     pub result: Option<Json>,
@@ -168,11 +168,8 @@ impl Engine {
             return Err(Error::WrongKind { key: key.clone(), expected: "chain or a swarm" });
         }
         let total = container.state.counters.total;
-        // What its items are told by it and by what contains it.
-        let above = match container.state.status {
-            status if status.is_ended() => Control::Cancel,
-            _ => located.control,
-        };
+        // What holds for the container holds for what it contains; an end of it as a cancellation.
+        let above = if container.state.status.is_ended() { Control::Cancel } else { located.control };
         let mut items = Vec::new();
         let (mut next, until) = (from, total.min(from.saturating_add(count)));
         while next < until {

@@ -3,7 +3,7 @@
 use super::{Engine, Located, change::Change, change::Promise};
 use crate::{
     adapters::{SignatureMark, Stop},
-    error::Result,
+    error::{Error, Result},
     signature::{Control, Delivered, Gate, Kind, Outcome, Record, SignatureKey, Status, StoreTime, Verdict},
     store::Stored,
     task::{Json, TaskFailure},
@@ -54,48 +54,21 @@ pub(crate) struct SignedRun {
     finished: bool,
 }
 
-/// A delivery at the gate: noted among the runs, and struck off again unless it is let in.
-struct Entering<'a> {
-    engine: &'a Engine,
-    token: u64,
-    entered: bool,
-}
-
-impl Entering<'_> {
-    fn end(mut self, entered: bool) {
-        self.entered = entered;
-        if entered {
-            self.engine.0.running.entered(self.token);
-        }
-    }
-}
-
-impl Drop for Entering<'_> {
-    fn drop(&mut self) {
-        if !self.entered {
-            self.engine.0.running.remove(self.token);
-        }
-    }
-}
-
 impl Engine {
     /// Asks whether a delivery may run, and notes that it does.
     pub(crate) async fn enter(&self, mark: &SignatureMark, native: u32, stop: &Stop) -> Result<Entered> {
-        let token = fastrand::u64(1..);
-        let entering = Entering { engine: self, token, entered: false };
-        entering.engine.0.running.insert(token, mark.key.clone(), stop.clone());
-        let entered = self.until_agreed(|| self.try_enter(mark, native, token, stop)).await;
-        entering.end(matches!(entered, Ok(Entered::Run(_))));
-        entered
+        self.until_agreed(|| self.try_enter(mark, native, stop)).await
     }
 
-    async fn try_enter(&self, mark: &SignatureMark, native: u32, token: u64, stop: &Stop) -> Result<Entered> {
+    async fn try_enter(&self, mark: &SignatureMark, native: u32, stop: &Stop) -> Result<Entered> {
+        // Noted among the runs before the gate looks at pauses: one that it does not see yet finds the run there.
+        let mut run = SignedRun::at_the_gate(self, mark, stop);
         let Some(located) = self.locate(&mark.key).await? else {
             tracing::warn!(key = %mark.key, "a delivery of a signature that does not exist any more was dropped");
             return Ok(Entered::Skipped);
         };
         let mut record = Record::clone(&located.stored.record);
-        let delivered = Delivered { epoch: mark.epoch, native, token };
+        let delivered = Delivered { epoch: mark.epoch, native, token: run.token };
         match record.gate(delivered, located.control, located.now, self.config().lease, Utc::now()) {
             Gate::Skip => Ok(Entered::Skipped),
             Gate::Ended => Ok(match record.outcome.as_deref() {
@@ -124,17 +97,20 @@ impl Engine {
                 let mut change = Change::new(mark.key.graph(), located.now);
                 let alarm = self.alarm(&record);
                 let record = change.update(&located.stored, record, 0, alarm);
-                let committed = self.commit(change).await?;
-                let version = committed.versions.first().copied().unwrap_or_default();
-                Ok(Entered::Run(SignedRun {
-                    engine: self.clone(),
-                    key: mark.key.clone(),
-                    attempt,
-                    token,
-                    stop: stop.clone(),
-                    last: Some((committed.now, Stored { record, version, inbox: Vec::new() })),
-                    finished: false,
-                }))
+                // From here on whoever drops this future gives back what may have been recorded.
+                run.finished = false;
+                match self.commit(change).await {
+                    Ok(committed) => {
+                        let version = committed.versions.first().copied().unwrap_or_default();
+                        run.let_in(attempt, committed.now, Stored { record, version, inbox: Vec::new() });
+                        Ok(Entered::Run(run))
+                    }
+                    Err(error) => {
+                        // After any other error nobody knows whether it was recorded.
+                        run.finished = matches!(error, Error::Conflict { .. });
+                        Err(error)
+                    }
+                }
             }
         }
     }
@@ -153,6 +129,7 @@ impl Engine {
             if record.state.status.is_ended() {
                 return Ok(false);
             }
+            record.absorb_late(&located.stored.inbox);
             let ending = record.end(status, outcome.clone(), at);
             let is_container = !matches!(record.plan.kind, Kind::Task { .. });
             let mut change = Change::new(key.graph(), located.now);
@@ -188,7 +165,7 @@ impl Engine {
                 },
             };
             match self.try_finish(key, token, located, verdict, retry_after).await {
-                Err(crate::Error::Conflict { .. }) => tokio::task::yield_now().await,
+                Err(Error::Conflict { .. }) => tokio::task::yield_now().await,
                 other => return other,
             }
         }
@@ -204,7 +181,10 @@ impl Engine {
     ) -> Result<Finished> {
         let mut record = Record::clone(&located.stored.record);
         let Some(ending) = record.finish(token, verdict.clone(), located.control, Utc::now()) else {
-            return Ok(Finished::Lost);
+            return Ok(match record.state.status {
+                Status::Cancelled => Finished::Ended(Status::Cancelled),
+                _ => Finished::Lost,
+            });
         };
         let mut change = Change::new(key.graph(), located.now);
         let finished = match &record.state {
@@ -227,6 +207,19 @@ impl Engine {
 }
 
 impl SignedRun {
+    /// Noted, but with nothing recorded that would have to be given back.
+    fn at_the_gate(engine: &Engine, mark: &SignatureMark, stop: &Stop) -> Self {
+        let (token, key) = (fastrand::u64(1..), mark.key.clone());
+        engine.0.running.insert(token, key.clone(), stop.clone());
+        Self { engine: engine.clone(), key, attempt: 0, token, stop: stop.clone(), last: None, finished: true }
+    }
+
+    fn let_in(&mut self, attempt: u32, now: StoreTime, stored: Stored) {
+        self.attempt = attempt;
+        self.last = Some((now, stored));
+        self.engine.0.running.entered(self.token);
+    }
+
     /// Records how it ended. Dropped early, the end is recorded or the run is given back.
     pub(crate) async fn finish(&mut self, verdict: &Verdict, retry_after: Duration) -> Result<Finished> {
         let last = self.last.take();

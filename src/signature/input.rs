@@ -96,17 +96,19 @@ impl Input {
 /// Lays `over` onto `base`: objects key by key at any depth, anything else replaces.
 pub fn merge(base: &mut Value, over: Value) {
     match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            for (key, value) in over {
-                match base.get_mut(&key) {
-                    Some(slot) => merge(slot, value),
-                    None => {
-                        base.insert(key, value);
-                    }
-                }
+        (Value::Object(base), Value::Object(over)) => merge_fields(base, over),
+        (base, over) => *base = over,
+    }
+}
+
+fn merge_fields(base: &mut Map<String, Value>, over: Map<String, Value>) {
+    for (key, value) in over {
+        match base.get_mut(&key) {
+            Some(slot) => merge(slot, value),
+            None => {
+                base.insert(key, value);
             }
         }
-        (base, over) => *base = over,
     }
 }
 
@@ -166,9 +168,9 @@ fn message_of(
     // A message signed as a single positional value is the strongest layer but for named ones.
     if let [value] = &mut array(own.args())?[..] {
         match value.take() {
-            Value::Object(mut signed) => {
-                signed.append(&mut layers.own);
-                layers.own = signed;
+            Value::Object(signed) => {
+                let named = std::mem::replace(&mut layers.own, signed);
+                merge_fields(&mut layers.own, named);
             }
             value => return Ok(Arguments::none().arg(&value)),
         }
@@ -201,7 +203,7 @@ fn message_of(
                 [Value::Object(one)] => std::mem::take(one),
                 _ => Map::new(),
             };
-            base.append(&mut object(message.kwargs())?);
+            merge_fields(&mut base, object(message.kwargs())?);
             base.insert(ERROR.into(), encoded(&**failure)?);
             Value::Object(base)
         }

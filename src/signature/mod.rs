@@ -13,6 +13,8 @@ mod status;
 mod swarm;
 mod task;
 mod template;
+#[cfg(test)]
+mod tests;
 
 pub use chain::Chain;
 pub use input::{Completion, Input, Source, merge, resolve};

@@ -75,17 +75,26 @@ impl Layout<'_> {
             },
             self.now,
         );
+        match &record.plan.kind {
+            Kind::Task { task, shape, .. } => shape.check(task, &record.plan.own)?,
+            // What is given to all its children is given by name.
+            kind if record.plan.own.args().is_some() => {
+                let reason = format!("a {} takes named arguments only", kind.word());
+                return Err(Error::InvalidArguments { reason });
+            }
+            _ => {}
+        }
         for (callback, role) in [
             (&template.on_success, Role::OnSuccess),
             (&template.on_error, Role::OnError),
             (&template.on_complete, Role::OnComplete),
         ] {
-            if let Some(callback) = callback {
-                self.add(callback, key.relative(role), None)?.hash(&mut hash);
-            }
+            // What is missing is hashed too: a callback is not to look like a child or like another callback.
+            let callback = callback.as_ref().map(|callback| self.add(callback, key.relative(role), None));
+            callback.transpose()?.hash(&mut hash);
         }
         match &template.kind {
-            TemplateKind::Task(_) => {}
+            TemplateKind::Task(task) => task.return_field.hash(&mut hash),
             TemplateKind::Chain(chain) => {
                 if chain.steps.len() < 2 {
                     return Err(Error::ChainTooShort { steps: chain.steps.len() });
@@ -98,6 +107,7 @@ impl Layout<'_> {
                 }
                 record.state.counters.total = self.children(&key, &swarm.items, true, &mut hash)?;
                 record.state.counters.closed = !swarm.open.unwrap_or(!nested);
+                record.state.counters.closed.hash(&mut hash);
             }
         }
         let plan = Arc::make_mut(&mut record.plan);
@@ -135,7 +145,7 @@ impl Layout<'_> {
                 let shape = template.shape.clone().or(known.as_ref().map(|known| known.1.clone())).unwrap_or_default();
                 Kind::Task {
                     task: template.task.clone(),
-                    options: template.options.clone().or(known.map(|known| known.0)).unwrap_or_default(),
+                    options: template.options.clone().or(known.map(|known| known.0)),
                     shape: match &template.return_field {
                         Some(field) => Arc::new(with_return_field(&shape, field)),
                         None => shape,

@@ -66,8 +66,8 @@ pub enum Kind {
     Task {
         /// Its name.
         task: TaskName,
-        /// How it runs.
-        options: Arc<TaskOptions>,
+        /// How it runs; `None`: as the worker's own task of that name says.
+        options: Option<Arc<TaskOptions>>,
         /// How it takes its arguments.
         shape: Arc<CallShape>,
     },

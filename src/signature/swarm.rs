@@ -43,17 +43,24 @@ impl Record {
     pub fn swarm_absorb(&mut self, events: &[Event]) -> Fill {
         let mut last_failed = None;
         for event in events {
-            let counters = &mut self.state.counters;
-            counters.running = counters.running.saturating_sub(1);
             if event.status == Status::Failed {
                 last_failed = Some(event.slot);
             }
-            self.swarm_count(event.status);
         }
+        self.absorb_late(events);
         self.swarm_next(last_failed)
     }
 
-    fn swarm_count(&mut self, status: Status) {
+    /// Takes in what children told a container that has ended or is about to: it counts, and sets off nothing.
+    pub fn absorb_late(&mut self, events: &[Event]) {
+        for event in events {
+            let counters = &mut self.state.counters;
+            counters.running = counters.running.saturating_sub(1);
+            self.count(event.status);
+        }
+    }
+
+    fn count(&mut self, status: Status) {
         let counters = &mut self.state.counters;
         match status {
             Status::Done => counters.done += 1,
@@ -90,7 +97,7 @@ impl Record {
         self.state.counters.next += 1;
         match ended {
             None => self.state.counters.running += 1,
-            Some(status) => self.swarm_count(status),
+            Some(status) => self.count(status),
         }
     }
 

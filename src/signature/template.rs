@@ -83,6 +83,17 @@ impl Template {
         }
     }
 
+    /// Whether it says nothing but its kind.
+    pub(crate) fn is_bare(&self) -> bool {
+        let callbacks = [&self.on_success, &self.on_error, &self.on_complete];
+        callbacks.iter().all(|callback| callback.is_none())
+            && self.own.is_empty()
+            && self.name.is_none()
+            && self.active_ttl.is_none()
+            && self.done_ttl.is_none()
+            && self.idempotency_key.is_none()
+    }
+
     pub(super) fn ttl(&self, default: Ttl) -> Ttl {
         Ttl { active: self.active_ttl.unwrap_or(default.active), done: self.done_ttl.unwrap_or(default.done) }
     }

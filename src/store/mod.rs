@@ -14,7 +14,8 @@ use std::{fmt, sync::Arc, time::Duration};
 pub struct Stored {
     /// The record.
     pub record: Arc<Record>,
-    /// Its version: another one after each change.
+    /// Its version: never 0, and another one after each [`Create`](Write::Create) and [`Update`](Write::Update). An
+    /// [`Append`](Write::Append) leaves it as it is.
     pub version: u64,
     /// What its children have told it and it has not taken in, oldest first.
     pub inbox: Vec<Event>,
@@ -30,6 +31,8 @@ pub struct Loaded {
 }
 
 /// One change within a [`Commit`].
+///
+/// Whether a write conflicts is decided by the records as they were before the commit.
 #[derive(Clone, Debug)]
 pub enum Write {
     /// A new record. A conflict if the key exists.
@@ -39,7 +42,7 @@ pub enum Write {
         /// When the rescuer is to look at it, from now.
         alarm: Option<Duration>,
     },
-    /// A changed record.
+    /// A changed record. A conflict if it is gone.
     Update {
         /// The whole record. Its plan is as it was.
         record: Arc<Record>,
@@ -65,7 +68,7 @@ pub enum Write {
         /// When the rescuer is to look whether it was taken in, unless it is to look earlier anyway.
         alarm: Duration,
     },
-    /// Nothing is written, but it is a conflict if the record has another version.
+    /// Nothing is written, but it is a conflict if the record has another version or is gone.
     Check {
         /// The record.
         key: SignatureKey,
@@ -94,7 +97,7 @@ impl Write {
 pub struct Commit {
     /// The graph. Every key of `writes` belongs to it.
     pub graph: GraphId,
-    /// The changes, in order.
+    /// The changes, made in this order. No record is created, updated or deleted twice.
     pub writes: Vec<Write>,
     /// By how much the number of live records changes; see [`Record::is_live`].
     pub live: i32,
@@ -107,7 +110,7 @@ pub struct Commit {
 pub struct Committed {
     /// The store's clock.
     pub now: StoreTime,
-    /// For each write: the version that the record has now; 0 where none is left.
+    /// For each write: the version that the record has after the whole commit; 0 where none is left.
     pub versions: Vec<u64>,
     /// For each write: whether its record's inbox now holds events that nobody was told to take in: after an `Append` to
     /// an empty inbox, and after an `Update` that left some. Whoever appends to an empty inbox wakes the container, all
@@ -129,7 +132,8 @@ pub struct Scan {
 /// A page of keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The keys. Concurrent changes may or may not show.
+    /// The keys, in an order of the store's choice, the same for all pages. Concurrent changes may or may not show; what
+    /// is there from the first page to the last is on one of them, once. A page may be empty and not be the last.
     pub keys: Vec<SignatureKey>,
     /// Where the next page begins; `None` if this was the last one.
     pub next: Option<String>,
@@ -156,11 +160,12 @@ pub trait Notices: Send {
 /// # Contract
 /// * All records of a graph are changed by one commit at a time, and a reader sees a commit whole or not at all.
 /// * A future that is dropped leaves its commit done or not done, never half done.
+/// * A graph without any record is no graph: deleting its last one removes it.
 /// * A graph without live records disappears as a whole when its `keep` has passed since its last commit; one with live
 ///   records never disappears by itself.
 /// * An alarm may ring late, never get lost, and may ring for a record that needs nothing.
 ///
-/// The suite in [`testing`](crate::testing) checks all of it.
+/// The store suite of the feature `testing` checks all of it.
 #[async_trait]
 pub trait SignatureStore: fmt::Debug + Send + Sync + 'static {
     /// Its name in messages, for example `memory`.
@@ -170,15 +175,20 @@ pub trait SignatureStore: fmt::Debug + Send + Sync + 'static {
     fn is_durable(&self) -> bool;
 
     /// Reads records of one graph, in one round trip, as they are at one moment.
+    ///
+    /// # Errors
+    /// [`Error::Store`](crate::Error::Store), not retryable, if the keys are of several graphs.
     async fn load(&self, keys: &[SignatureKey]) -> Result<Loaded>;
 
     /// Writes all or nothing, in one round trip.
     ///
     /// # Errors
-    /// [`Error::Conflict`](crate::Error::Conflict) with the first key that is not as expected.
+    /// [`Error::Conflict`](crate::Error::Conflict) with the key of the first write that is not as expected;
+    /// [`Error::Store`](crate::Error::Store), not retryable, if a key is not of the graph.
     async fn commit(&self, commit: Commit) -> Result<Committed>;
 
-    /// Resolves when the record has another version than `version` or is gone. May resolve early for no reason.
+    /// Resolves when the record has another version than `version` or is gone, at once if that is so already. May
+    /// resolve early for no reason, and may notice late that a graph has disappeared by itself.
     async fn changed(&self, key: &SignatureKey, version: u64) -> Result<()>;
 
     /// Tells every process that uses this store, this one included. Best effort.

@@ -60,6 +60,21 @@ pub struct Arguments {
     broken: Option<String>,
 }
 
+impl CallShape {
+    /// Whether a task of this shape can take these arguments: their names and their number, not their types.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArguments`].
+    pub(crate) fn check(&self, task: &TaskName, arguments: &Arguments) -> Result<()> {
+        let Self::Parameters { names, .. } = self else { return Ok(()) };
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        match arguments.bind(task, &names) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::InvalidArguments { reason: error.failure().message.clone() }),
+        }
+    }
+}
+
 impl Arguments {
     /// No arguments.
     pub fn none() -> Self {
@@ -256,6 +271,11 @@ impl BoundArguments<'_> {
         }
     }
 
+    /// The JSON text that was given for the parameter at `index`.
+    pub(crate) fn text(&self, index: usize) -> Option<&str> {
+        self.values.get(index).copied().flatten().map(RawValue::get)
+    }
+
     /// Decodes the parameter at `index`, or takes the default if it was not given.
     ///
     /// # Errors
@@ -302,6 +322,25 @@ impl<I: Serialize + ?Sized> IntoArguments<I> for &I {
 impl<T: Serialize + ?Sized> IntoArguments<super::Untyped> for &T {
     fn into_arguments(self, shape: &CallShape) -> Result<Arguments> {
         encode_for(self, shape)
+    }
+}
+
+/// A borrowed text or list for a task that takes an owned one.
+impl IntoArguments<String> for &str {
+    fn into_arguments(self, shape: &CallShape) -> Result<Arguments> {
+        encode_for(self, shape)
+    }
+}
+
+impl<T: Serialize> IntoArguments<Vec<T>> for &[T] {
+    fn into_arguments(self, shape: &CallShape) -> Result<Arguments> {
+        encode_for(self, shape)
+    }
+}
+
+impl<T: Serialize, const N: usize> IntoArguments<Vec<T>> for &[T; N] {
+    fn into_arguments(self, shape: &CallShape) -> Result<Arguments> {
+        encode_for(&self[..], shape)
     }
 }
 

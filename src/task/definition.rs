@@ -62,7 +62,7 @@ impl TaskDefinition {
     }
 }
 
-/// What [`Mageflow::tasks`](crate::Mageflow::tasks) lists of a task.
+/// What [`MageflowClient::tasks`](crate::MageflowClient::tasks) lists of a task.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct TaskInfo {

@@ -152,6 +152,21 @@ impl TaskError {
         self
     }
 
+    /// A failure that is tried again while attempts are left, unless the error says that it is useless.
+    pub(crate) fn from_boxed(error: Box<dyn StdError + Send + Sync>, error_type: &str) -> Self {
+        // A failure or a library error that passes through `?` keeps its own kind.
+        match error.downcast::<TaskFailure>() {
+            Ok(failure) => Self { failure, retry_after: None },
+            Err(error) => {
+                let mut failure = describe(&*error, error_type.to_owned());
+                if error.downcast_ref::<crate::Error>().is_some_and(|e| !e.is_retryable()) {
+                    failure.kind = FailureKind::Terminal;
+                }
+                Self { failure: Box::new(failure), retry_after: None }
+            }
+        }
+    }
+
     /// Whether another attempt can help.
     pub fn is_retryable(&self) -> bool {
         self.failure.kind.is_retryable()
@@ -175,18 +190,7 @@ impl TaskError {
 
 impl<E: StdError + Send + Sync + 'static> From<E> for TaskError {
     fn from(error: E) -> Self {
-        let error: Box<dyn StdError + Send + Sync> = Box::new(error);
-        // A failure or a library error that passes through `?` keeps its own kind.
-        match error.downcast::<TaskFailure>() {
-            Ok(failure) => Self { failure, retry_after: None },
-            Err(error) => {
-                let mut failure = describe(&*error, std::any::type_name::<E>().to_owned());
-                if error.downcast_ref::<crate::error::Error>().is_some_and(|e| !e.is_retryable()) {
-                    failure.kind = FailureKind::Terminal;
-                }
-                Self { failure: Box::new(failure), retry_after: None }
-            }
-        }
+        Self::from_boxed(Box::new(error), std::any::type_name::<E>())
     }
 }
 

@@ -1,4 +1,5 @@
-//! L1. For tests of stores: a suite that every store passes, and a store that fails on purpose.
+//! For tests: the suites that every engine and every store passes, a store that fails on purpose, and a context for tasks
+//! that are called directly.
 //!
 //! ```
 //! # use mageflow::{store::{SignatureStore, memory::MemoryStore}, testing::store_suite};
@@ -12,7 +13,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod conformance;
+mod context;
 mod flaky;
 pub mod store_suite;
 
+pub use context::task_context;
 pub use flaky::{Faults, FlakyStore};

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use mageflow::{Mageflow, MageflowBuilder, adapters::embedded::EmbeddedEngine, testing::conformance::Factory};
 
 #[derive(Debug)]
-pub struct Embedded;
+pub(crate) struct Embedded;
 
 #[async_trait]
 impl Factory for Embedded {

@@ -15,10 +15,10 @@ A case either passed, or it is listed with the reason why the engine cannot pass
 ";
 
 #[derive(Debug, Default)]
-pub struct Table(Mutex<BTreeMap<(&'static str, &'static str), String>>);
+pub(crate) struct Table(Mutex<BTreeMap<(&'static str, &'static str), String>>);
 
 impl Table {
-    pub fn note(&self, case: Case, engine: &'static str, outcome: &Outcome) {
+    pub(crate) fn note(&self, case: Case, engine: &'static str, outcome: &Outcome) {
         let cell = match outcome {
             Outcome::Passed => "passed".to_owned(),
             Outcome::NotClaimed => "not claimed".to_owned(),
@@ -28,7 +28,7 @@ impl Table {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((case.name, engine), cell);
     }
 
-    pub fn write(&self) -> std::io::Result<()> {
+    pub(crate) fn write(&self) -> std::io::Result<()> {
         let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let engines: BTreeSet<_> = cells.keys().map(|(_, engine)| *engine).collect();
         let mut text = HEAD.to_owned();

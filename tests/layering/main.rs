@@ -29,9 +29,7 @@ fn read_folder(name: &str, sources: &mut Sources) {
 }
 
 fn table() -> Vec<Row> {
-    let documents = ["ARCHITECTURE.md", "docs/layers.md"].map(|name| fs::read_to_string(root().join(name)));
-    let marked = documents.iter().flatten().find(|text| text.contains("<!-- layers:begin -->"));
-    parse_table(marked.expect("the layer table between its markers"))
+    parse_table(&fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md"))
 }
 
 /// The violations of both rules in these sources.

@@ -3,7 +3,7 @@
 use super::run::Run;
 use crate::{
     error::Result,
-    task::{NativeContext, Priority, TaskExecutionInfo},
+    task::{NativeContext, Priority, TaskData, TaskExecutionInfo},
 };
 use async_trait::async_trait;
 use std::{any::Any, sync::Arc, time::Duration};
@@ -40,18 +40,22 @@ impl EmbeddedContext {
 
     /// The facts of this attempt.
     pub(super) fn info(&self) -> TaskExecutionInfo {
-        info(&self.run, self.attempt, self.clone())
+        info(&self.run, self.attempt, self.clone(), &TaskData::default())
     }
 }
 
-/// The facts of one attempt of `run`.
-pub(super) fn info(run: &Run, attempt: u32, context: EmbeddedContext) -> TaskExecutionInfo {
-    let mut info = TaskExecutionInfo::new(run.task.clone(), run.id.clone(), attempt, Box::new(context));
-    if let Some(data) = &run.task_data {
-        info.task_data = data.clone();
+/// The facts of one attempt of `run`. `no_data` is what a run without metadata has: each slot has one of its own, as a
+/// counter that all cores share is slow.
+pub(super) fn info(run: &Run, attempt: u32, context: EmbeddedContext, no_data: &TaskData) -> TaskExecutionInfo {
+    TaskExecutionInfo {
+        task_data: run.task_data.as_ref().unwrap_or(no_data).clone(),
+        workflow_id: run.id.clone(),
+        task_name: run.task.clone(),
+        attempt_number: attempt,
+        deadline: None,
+        queued_at: Some(run.queued_at),
+        raw_context: Box::new(context),
     }
-    info.queued_at = Some(run.queued_at);
-    info
 }
 
 #[async_trait]

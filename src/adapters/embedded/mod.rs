@@ -32,10 +32,11 @@ pub use config::EmbeddedConfig;
 pub use context::EmbeddedContext;
 
 use crate::task::TaskId;
+use chrono::Utc;
 use queue::Wakes;
 use results::Results;
 use run::{Outcome, Run};
-use scheduler::{Finished, Scheduler};
+use scheduler::{End, Finished, Scheduler};
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -118,19 +119,27 @@ impl Shared {
         done
     }
 
-    /// Records the end of `run`. Its result is to be kept for the time that is answered.
-    fn end(&self, run: &Run, outcome: Outcome, at: chrono::DateTime<chrono::Utc>, now: Instant) -> std::time::Duration {
+    /// Records the end of `run`. What is answered is to be noted by the scheduler.
+    fn end(&self, run: &Run, outcome: Outcome) -> End {
+        let end = self.end_of(run);
+        run.end(outcome, end.at, end.now.checked_add(end.ttl));
+        end
+    }
+
+    fn end_of(&self, run: &Run) -> End {
         let ttl = run.options.result_ttl.unwrap_or(self.config.result_ttl);
-        run.end(outcome, at, now.checked_add(ttl));
-        ttl
+        End { at: Utc::now(), now: Instant::now(), ttl }
     }
 
     /// Ends a run that no slot has as cancelled.
     fn end_cancelled(&self, run: Arc<Run>) {
-        let now = Instant::now();
-        let ttl = self.end(&run, Outcome::Cancelled, chrono::Utc::now(), now);
+        let end = self.end(&run, Outcome::Cancelled);
+        self.keep(run, end);
+    }
+
+    fn keep(&self, run: Arc<Run>, end: End) {
         let mut dropped = Vec::new();
-        self.schedule(|scheduler, _| scheduler.keep(run, ttl, now, &mut dropped));
+        self.schedule(|scheduler, _| scheduler.keep(run, end, &mut dropped));
         self.drop_results(&mut dropped);
     }
 
@@ -153,10 +162,8 @@ impl Shared {
             Some(previous) if !previous.is_gone() => {
                 self.results.put_back(run, &previous);
                 // Its turn to be dropped may have come while it was out of place.
-                let ttl = previous.options.result_ttl.unwrap_or(self.config.result_ttl);
-                let mut dropped = Vec::new();
-                self.schedule(|scheduler, _| scheduler.keep(previous, ttl, Instant::now(), &mut dropped));
-                self.drop_results(&mut dropped);
+                let end = self.end_of(&previous);
+                self.keep(previous, end);
             }
             _ => self.results.remove(run),
         }

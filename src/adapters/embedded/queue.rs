@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 /// A run that waits for a slot.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Message {
     /// Later ones are higher. The message counts only while the run's place notes the same.
     pub(super) ticket: u64,
     pub(super) queue: u32,
+    /// When it will have waited too long. A slot may meet it then before its timer is carried out.
+    pub(super) expires: Option<Instant>,
     /// It waited too long: delivered to be recorded, not to be run.
     pub(super) expired: bool,
 }
@@ -26,6 +28,11 @@ pub(super) struct Message {
 impl Message {
     pub(super) fn is_live(&self) -> bool {
         self.run.place.is(self.ticket)
+    }
+
+    /// Whether it has waited too long by now.
+    pub(super) fn is_late(&self) -> bool {
+        self.expires.is_some_and(|at| at <= Instant::now())
     }
 
     /// How many runs of its task may go on at once.
@@ -66,7 +73,7 @@ impl Lanes {
         self.0.iter().all(VecDeque::is_empty)
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.iter().map(VecDeque::len).sum()
     }
 

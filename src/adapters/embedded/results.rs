@@ -50,7 +50,8 @@ impl Results {
             }
             Entry::Occupied(mut known) => {
                 let (ended, gone) = (known.get().is_ended(), known.get().is_gone());
-                if !gone && !(ended && run.mark.is_some()) {
+                let once_more = ended && run.mark.is_some();
+                if !gone && !once_more {
                     return Ok(Some(known.get().clone()));
                 }
                 if !gone {
@@ -104,7 +105,16 @@ impl Results {
 pub(super) struct Retention {
     max: usize,
     kept: usize,
-    lists: Vec<(Duration, VecDeque<(Instant, Arc<Run>)>)>,
+    /// How many have ended ever: tells who was first of those that ended in the same instant.
+    ended: u64,
+    lists: Vec<(Duration, VecDeque<Ended>)>,
+}
+
+#[derive(Debug)]
+struct Ended {
+    at: Instant,
+    number: u64,
+    run: Arc<Run>,
 }
 
 /// How many results are dropped at the end of one run, at most: a burst that expires together is dropped bit by bit.
@@ -112,7 +122,7 @@ const SWEEP: usize = 8;
 
 impl Retention {
     pub(super) fn new(max: usize) -> Self {
-        Self { max, kept: 0, lists: Vec::new() }
+        Self { max, kept: 0, ended: 0, lists: Vec::new() }
     }
 
     /// Keeps `run`, which ended at `now`. What goes instead, and what has expired, is added to `dropped`.
@@ -125,20 +135,21 @@ impl Retention {
                 self.lists.len() - 1
             }
         };
-        self.lists[list].1.push_back((now, run));
+        self.ended += 1;
+        self.lists[list].1.push_back(Ended { at: now, number: self.ended, run });
         self.kept += 1;
         for (ttl, list) in &mut self.lists {
             while dropped.len() < SWEEP
-                && list.front().is_some_and(|(end, _)| end.checked_add(*ttl).is_some_and(|at| at <= now))
+                && list.front().is_some_and(|ended| ended.at.checked_add(*ttl).is_some_and(|at| at <= now))
             {
-                dropped.extend(list.pop_front().map(|(_, run)| run));
+                dropped.extend(list.pop_front().map(|ended| ended.run));
                 self.kept -= 1;
             }
         }
         while self.kept > self.max {
             let oldest = self.lists.iter_mut().filter(|(_, list)| !list.is_empty());
-            let Some((_, list)) = oldest.min_by_key(|(_, list)| list.front().map(|(end, _)| *end)) else { return };
-            dropped.extend(list.pop_front().map(|(_, run)| run));
+            let Some((_, list)) = oldest.min_by_key(|(_, list)| list.front().map(|ended| ended.number)) else { return };
+            dropped.extend(list.pop_front().map(|ended| ended.run));
             self.kept -= 1;
         }
     }

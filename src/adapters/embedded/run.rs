@@ -28,6 +28,8 @@ pub(super) struct Run {
     pub(super) id: TaskId,
     pub(super) task: TaskName,
     pub(super) options: Arc<TaskOptions>,
+    /// Whether the sender chose `options`; otherwise the worker's own count.
+    pub(super) options_known: bool,
     pub(super) task_data: Option<TaskData>,
     pub(super) mark: Option<SignatureMark>,
     pub(super) queued_at: DateTime<Utc>,
@@ -127,11 +129,12 @@ pub(super) enum Again {
 
 impl Run {
     pub(super) fn new(invocation: Invocation) -> Arc<Self> {
-        let Invocation { id, task, arguments, options, task_data, mark, .. } = invocation;
+        let Invocation { id, task, arguments, options, options_known, task_data, mark, .. } = invocation;
         Arc::new(Self {
             id,
             task,
             options,
+            options_known,
             task_data,
             mark,
             queued_at: Utc::now(),
@@ -246,6 +249,10 @@ impl Run {
     /// The attempt that comes, or that runs.
     pub(super) fn attempt(&self) -> u32 {
         lock(&self.state).attempt
+    }
+
+    pub(super) fn was_started(&self) -> bool {
+        lock(&self.state).started > 0
     }
 
     /// Asks a run that a slot has for its end. Nothing happens if it has ended.

@@ -7,6 +7,7 @@ use super::{
     run::{Again, DEFAULT_QUEUE, Run},
     timers::{Due, Timer, Timers, later},
 };
+use chrono::{DateTime, Utc};
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -16,6 +17,11 @@ use tokio::{sync::Notify, time::Instant};
 
 /// How many timers are carried out under one hold of the lock.
 const DUE_AT_ONCE: usize = 256;
+
+/// How many waiting messages count on one woken slot before another one is woken besides. If each woke a slot, a slot
+/// would be woken for work that an awake one has done by then; if all counted on one, they would be stuck with it when
+/// its thread is blocked by somebody else.
+const WAITING_PER_WAKE: usize = 16;
 
 /// How a submitted run gets into its queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +63,17 @@ pub(super) struct Seat {
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) message: Message,
-    /// For how long its result is kept from when, if it has one.
-    pub(super) keep: Option<(Duration, Instant)>,
+    /// Its end, if it has a result.
+    pub(super) end: Option<End>,
+}
+
+/// When a run ended, and how long its result is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) at: DateTime<Utc>,
+    /// The same for the clock by which results are kept.
+    pub(super) now: Instant,
+    pub(super) ttl: Duration,
 }
 
 /// Slots of one worker that serve the same queues.
@@ -72,8 +87,7 @@ struct Pool {
     turn: usize,
     bells: Vec<Arc<Notify>>,
     idle: Vec<u32>,
-    /// How many were woken and have not asked yet. One at a time is woken, and wakes the next one if there is more to
-    /// do: else each of many submissions would wake a slot whose work an awake one has done by then.
+    /// How many were woken and have not asked yet. Each wakes the next one if there is still more to do.
     waking: u32,
 }
 
@@ -214,7 +228,7 @@ impl Scheduler {
         if let Some(at) = expires {
             wakes.timers |= self.timers.add(Timer { at, ticket, queue, run: run.clone(), due: Due::Expires });
         }
-        self.at(queue).lanes.push(Message { run, ticket, queue, expired: false });
+        self.at(queue).lanes.push(Message { run, ticket, queue, expires, expired: false });
     }
 
     fn delay(&mut self, run: Arc<Run>, queue: u32, at: Instant, first: bool, wakes: &mut Wakes) {
@@ -235,11 +249,13 @@ impl Scheduler {
                     let limit = run.options.schedule_timeout.filter(|_| first);
                     self.push(run, queue, limit.map(|limit| later(at, limit)), wakes);
                 }
+                // Given back by a worker that shut down, it stands under its old ticket, but it was started in time.
+                Due::Expires if run.was_started() => {}
                 Due::Expires => {
                     let ticket = self.next_ticket();
                     run.place.set(ticket, queue, true);
                     let own = self.at(queue);
-                    own.expired.push_back(Message { run, ticket, queue, expired: true });
+                    own.expired.push_back(Message { run, ticket, queue, expires: None, expired: true });
                     own.note_dead();
                 }
             }
@@ -315,16 +331,16 @@ impl Scheduler {
 
     /// Notes an end. Results that are to be dropped are added to `dropped`.
     pub(super) fn finish(&mut self, finished: Finished, dropped: &mut Vec<Arc<Run>>, wakes: &mut Wakes) {
-        let Finished { message, keep } = finished;
+        let Finished { message, end } = finished;
         self.release(&message, wakes);
-        if let Some((ttl, now)) = keep {
-            self.keep(message.run, ttl, now, dropped);
+        if let Some(end) = end {
+            self.keep(message.run, end, dropped);
         }
     }
 
-    /// Keeps the result of an ended run for `ttl` from `now`.
-    pub(super) fn keep(&mut self, run: Arc<Run>, ttl: Duration, now: Instant, dropped: &mut Vec<Arc<Run>>) {
-        self.retention.keep(run, ttl, now, dropped);
+    /// Keeps the result of an ended run for its time.
+    pub(super) fn keep(&mut self, run: Arc<Run>, end: End, dropped: &mut Vec<Arc<Run>>) {
+        self.retention.keep(run, end.ttl, end.now, dropped);
     }
 
     /// Goes back to waiting, unless its end was asked for: then it is handed back to be ended.
@@ -394,37 +410,42 @@ impl Scheduler {
     /// Gives a slot its next message. `woken`: its bell has rung since it was last here.
     pub(super) fn next(&mut self, seat: Seat, woken: bool, wakes: &mut Wakes) -> Next {
         let index = seat.pool as usize;
-        let Some(mut pool) = self.pools[index].take_if(|pool| pool.opening == seat.opening) else {
-            return Next::Closed;
-        };
-        if woken {
-            pool.waking = pool.waking.saturating_sub(1);
-        }
         // Where there may be more to do than this slot takes. Most often nowhere, and no allocation.
         let mut more = Vec::new();
-        let found = self.take(&mut pool, &mut more, wakes);
-        if found.is_none() {
+        match &mut self.pools[index] {
+            Some(pool) if pool.opening == seat.opening => {
+                if woken {
+                    pool.waking = pool.waking.saturating_sub(1);
+                    more.extend(pool.queues.iter().chain(&pool.helped));
+                }
+            }
+            _ => return Next::Closed,
+        }
+        let found = self.take(index, &mut more, wakes);
+        if found.is_none()
+            && let Some(pool) = &mut self.pools[index]
+        {
             pool.idle.push(seat.slot);
         }
-        if woken {
-            more.extend(pool.queues.iter().chain(&pool.helped));
-        }
-        self.pools[index] = Some(pool);
         self.wake_for_all(more, wakes);
         found.map_or(Next::Idle, Next::Take)
     }
 
-    fn take(&mut self, pool: &mut Pool, more: &mut Vec<u32>, wakes: &mut Wakes) -> Option<Message> {
-        let count = pool.queues.len();
-        for step in 0..count {
-            let turn = (pool.turn + step) % count;
-            if let Some(message) = self.take_from(pool.queues[turn], more, wakes) {
-                pool.turn = turn + 1;
+    fn take(&mut self, pool: usize, more: &mut Vec<u32>, wakes: &mut Wakes) -> Option<Message> {
+        let (mut turn, count) = self.pools[pool].as_ref().map(|pool| (pool.turn, pool.queues.len()))?;
+        for _ in 0..count {
+            let own = self.pools[pool].as_mut()?;
+            let queue = own.queues[turn];
+            turn = if turn + 1 < count { turn + 1 } else { 0 };
+            own.turn = turn;
+            if let Some(message) = self.take_from(queue, more, wakes) {
                 return Some(message);
             }
         }
-        for queue in &pool.helped {
-            if let Some(message) = self.at(*queue).pop_expired() {
+        let helped = self.pools[pool].as_ref().map_or(0, |pool| pool.helped.len());
+        for index in 0..helped {
+            let queue = self.pools[pool].as_ref()?.helped[index];
+            if let Some(message) = self.at(queue).pop_expired() {
                 return Some(self.taken(message, wakes));
             }
         }
@@ -436,14 +457,19 @@ impl Scheduler {
             return Some(self.taken(message, wakes));
         }
         loop {
-            let message = self.at(queue).lanes.pop()?;
+            let mut message = self.at(queue).lanes.pop()?;
             let limit = message.limit();
-            if !message.is_live() {
-                // It may have been let go in place of another one of its task.
-                if limit.is_some() {
-                    self.unpark(&message, more);
-                }
+            let (live, late) = (message.is_live(), message.is_late());
+            // One that does not run may have been let go in place of another one of its task.
+            if limit.is_some() && (late || !live) {
+                self.unpark(&message, more);
+            }
+            if !live {
                 continue;
+            }
+            if late {
+                message.expired = true;
+                return Some(self.taken(message, wakes));
             }
             let started = match limit {
                 None => Some(message),
@@ -455,8 +481,9 @@ impl Scheduler {
         }
     }
 
-    fn taken(&mut self, message: Message, wakes: &mut Wakes) -> Message {
+    fn taken(&mut self, mut message: Message, wakes: &mut Wakes) -> Message {
         message.run.place.clear();
+        message.expires = None;
         if message.run.options.schedule_timeout.is_some() {
             self.timers.note_dead();
         }
@@ -470,18 +497,22 @@ impl Scheduler {
         }
     }
 
-    /// Wakes one slot for what waits in `queue`, unless one is on its way already.
+    /// Wakes one slot for what waits in `queue`, unless enough are on their way already.
     fn wake_for(&mut self, queue: u32, wakes: &mut Wakes) {
         let own = &self.queues[queue as usize];
         let pools: &[u32] = if own.lanes.is_empty() { &[] } else { &own.pools };
         let (expired, helpers): (&[u32], &[u32]) =
             if own.expired.is_empty() { (&[], &[]) } else { (&own.pools, &own.helpers) };
+        let mut lacking = (own.lanes.len() + own.expired.len()).div_ceil(WAITING_PER_WAKE);
         let mut sleeper = None;
         for pool in pools.iter().chain(expired).chain(helpers) {
-            match &self.pools[*pool as usize] {
-                Some(own) if own.waking > 0 => return,
-                Some(own) if sleeper.is_none() && !own.idle.is_empty() => sleeper = Some(*pool),
-                _ => {}
+            let Some(own) = &self.pools[*pool as usize] else { continue };
+            lacking = lacking.saturating_sub(own.waking as usize);
+            if lacking == 0 {
+                return;
+            }
+            if sleeper.is_none() && !own.idle.is_empty() {
+                sleeper = Some(*pool);
             }
         }
         if let Some(Some(pool)) = sleeper.map(|pool| &mut self.pools[pool as usize])
@@ -490,6 +521,11 @@ impl Scheduler {
             pool.waking += 1;
             wakes.slots.push(pool.bells[slot as usize].clone());
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.queues.iter().map(|queue| queue.lanes.len()).sum(), self.timers.len())
     }
 
     #[cfg(test)]

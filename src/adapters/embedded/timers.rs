@@ -70,6 +70,11 @@ impl Timers {
         self.heap.peek().map(|timer| timer.at)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<Timer> {
         while self.next().is_some_and(|at| at <= now) {
             match self.heap.pop() {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     adapters::{Delivery, DeliveryHandler, Disposition, StopReason, WorkerAdapter, WorkerOptions},
     error::Result,
-    task::{FailureKind, TaskFailure},
+    task::{FailureKind, TaskData, TaskFailure},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -62,6 +62,7 @@ impl EmbeddedWorker {
                     bell,
                     // One copy each: all slots would else fight over one counter at every delivery.
                     worker: self.options.name.as_str().into(),
+                    no_data: TaskData::default(),
                 };
                 slots.spawn(slot.serve(kill.clone()));
             }
@@ -144,15 +145,18 @@ struct Slot {
     seat: Seat,
     bell: Arc<Notify>,
     worker: Arc<str>,
+    no_data: TaskData,
 }
 
 impl Slot {
     async fn serve(self, kill: CancellationToken) {
         let mut kill = pin!(kill.cancelled());
         let mut woken = false;
-        let mut finished = None;
+        let mut finished: Option<Finished> = None;
         let mut dropped = Vec::new();
         loop {
+            // A slot that goes on at once starts when it ended: reading the clock costs as much as a lock.
+            let last = finished.as_ref().and_then(|finished| finished.end).map(|end| end.at);
             // No await between an end and its being noted here.
             let next = self.next(woken, finished.take(), &mut dropped);
             self.shared.drop_results(&mut dropped);
@@ -167,7 +171,7 @@ impl Slot {
                     let claim = Claim { shared: &self.shared, message: Some(message) };
                     // Handlers that never wait would keep the thread from everybody else.
                     tokio::task::consume_budget().await;
-                    finished = self.deliver(claim, kill.as_mut()).await;
+                    finished = self.deliver(claim, last.unwrap_or_else(Utc::now), kill.as_mut()).await;
                 }
             }
         }
@@ -183,8 +187,13 @@ impl Slot {
     }
 
     /// Hands a message to the handler and carries its answer out. `None` if that left nothing to be noted.
-    async fn deliver(&self, claim: Claim<'_>, kill: Pin<&mut WaitForCancellationFuture<'_>>) -> Option<Finished> {
-        let Some((message, attempt)) = claim.begin(Utc::now()) else {
+    async fn deliver(
+        &self,
+        claim: Claim<'_>,
+        at: DateTime<Utc>,
+        kill: Pin<&mut WaitForCancellationFuture<'_>>,
+    ) -> Option<Finished> {
+        let Some((message, attempt)) = claim.begin(at) else {
             return claim.end(Outcome::Cancelled);
         };
         let delivery = self.delivery(message, attempt);
@@ -204,9 +213,9 @@ impl Slot {
         let Attempt { number, arguments, stop } = attempt;
         let limit = self.shared.config.max_log_lines;
         let context = EmbeddedContext::new(run.clone(), self.worker.clone(), number, limit);
-        let mut delivery = Delivery::new(context::info(run, number, context), arguments, stop);
+        let mut delivery = Delivery::new(context::info(run, number, context, &self.no_data), arguments, stop);
         delivery.mark = run.mark.clone();
-        delivery.options = Some(run.options.clone());
+        delivery.options = run.options_known.then(|| run.options.clone());
         delivery
     }
 
@@ -255,15 +264,14 @@ impl Claim<'_> {
 
     fn end(mut self, outcome: Outcome) -> Option<Finished> {
         let message = self.message.take()?;
-        let now = Instant::now();
-        let ttl = self.shared.end(&message.run, outcome, Utc::now(), now);
-        Some(Finished { message, keep: Some((ttl, now)) })
+        let end = Some(self.shared.end(&message.run, outcome));
+        Some(Finished { message, end })
     }
 
     fn forget(mut self) -> Option<Finished> {
         let message = self.message.take()?;
         self.shared.forget(&message.run);
-        Some(Finished { message, keep: None })
+        Some(Finished { message, end: None })
     }
 
     fn again(mut self, again: Again, after: Duration) -> Option<Finished> {
@@ -297,9 +305,8 @@ impl Drop for Claim<'_> {
             |message| self.shared.schedule(|scheduler, wakes| scheduler.again(message, Again::Same, None, wakes));
         if let Some(message) = again(message) {
             // Its end was asked for, so it does not run again.
-            let now = Instant::now();
-            let ttl = self.shared.end(&message.run, Outcome::Cancelled, Utc::now(), now);
-            self.shared.finish(Finished { message, keep: Some((ttl, now)) });
+            let end = Some(self.shared.end(&message.run, Outcome::Cancelled));
+            self.shared.finish(Finished { message, end });
         }
     }
 }

@@ -31,7 +31,8 @@ pub(super) struct EmbeddedWorkflow {
 #[async_trait]
 impl WorkflowAdapter for EmbeddedWorkflow {
     async fn run_no_wait(&self, invocation: Invocation) -> Result<TaskId> {
-        Ok(self.submit(invocation).await?.id.clone())
+        let when_full = invocation.when_full;
+        Ok(self.submit(prepared(invocation), when_full).await?.id.clone())
     }
 
     async fn run_many_no_wait(&self, invocations: Vec<Invocation>) -> Result<Vec<TaskId>> {
@@ -48,7 +49,8 @@ impl WorkflowAdapter for EmbeddedWorkflow {
     }
 
     async fn run(&self, invocation: Invocation) -> Result<TaskResult> {
-        self.submit(invocation).await?.wait().await
+        let when_full = invocation.when_full;
+        self.submit(prepared(invocation), when_full).await?.wait().await
     }
 
     async fn result(&self, id: &TaskId) -> Result<TaskResult> {
@@ -87,29 +89,29 @@ impl EmbeddedWorkflow {
     }
 
     /// Lets a run in. Answers with the one that stands for its id.
-    async fn submit(&self, invocation: Invocation) -> Result<Arc<Run>> {
-        let when_full = invocation.when_full;
-        let (run, entrance) = prepared(invocation);
-        self.submit_one(run, entrance, when_full).await
-    }
-
-    async fn submit_one(&self, run: Arc<Run>, entrance: Entrance, when_full: WhenFull) -> Result<Arc<Run>> {
+    async fn submit(&self, (run, entrance): Prepared, when_full: WhenFull) -> Result<Arc<Run>> {
+        // Nothing else here waits while there is room: a submitter in a loop would keep the thread from everybody else,
+        // the slot that it wakes among them.
+        tokio::task::consume_budget().await;
         match self.offer(&run, entrance) {
             Ok(known) => Ok(known.unwrap_or(run)),
             Err(Full) if when_full == WhenFull::Reject => Err(Error::QueueFull {
                 queue: run.queue_name().to_owned(),
                 limit: self.shared.config.max_queued.max(1),
             }),
-            Err(Full) => {
-                let room = Room::wait_for(&self.shared, &run).await;
-                let known = self.offer(&run, Entrance::Reserved);
-                match known {
-                    Ok(None) => room.use_up(),
-                    _ => drop(room),
-                }
-                Ok(known.ok().flatten().unwrap_or(run))
-            }
+            // Apart: most never wait, and should not pay for the size of it.
+            Err(Full) => Ok(Box::pin(self.submit_when_room(run)).await),
         }
+    }
+
+    async fn submit_when_room(&self, run: Arc<Run>) -> Arc<Run> {
+        let room = Room::wait_for(&self.shared, &run).await;
+        let known = self.offer(&run, Entrance::Reserved);
+        match known {
+            Ok(None) => room.use_up(),
+            _ => drop(room),
+        }
+        known.ok().flatten().unwrap_or(run)
     }
 
     /// `Some`: another run has the id and stands for this one.
@@ -124,6 +126,7 @@ impl EmbeddedWorkflow {
         let mut runs = std::mem::take(&mut batch.runs);
         let mut when_full = std::mem::take(&mut batch.when_full);
         while !runs.is_empty() {
+            tokio::task::consume_budget().await;
             let fitting = lock(&self.shared.scheduler).reserve(runs.iter());
             let later = runs.split_off(fitting);
             let later_when_full = when_full.split_off(fitting);
@@ -131,15 +134,14 @@ impl EmbeddedWorkflow {
             (runs, when_full) = (later, later_when_full);
             // The first that did not fit waits for its turn like any other, or fails.
             if !runs.is_empty() {
-                let (run, entrance) = runs.remove(0);
-                self.submit_one(run, entrance, when_full.remove(0)).await?;
+                self.submit(runs.remove(0), when_full.remove(0)).await?;
             }
         }
         Ok(())
     }
 
     /// Lets in runs for which there is room, with one hold of the lock.
-    fn submit_reserved(&self, runs: Vec<(Arc<Run>, Entrance)>) {
+    fn submit_reserved(&self, runs: Vec<Prepared>) {
         // Known before they are let in: nothing can come between that would keep them out.
         let offered: Vec<_> = runs
             .into_iter()
@@ -166,7 +168,7 @@ impl EmbeddedWorkflow {
 
 /// Some of the runs of a batch.
 struct Batch {
-    runs: Vec<(Arc<Run>, Entrance)>,
+    runs: Vec<Prepared>,
     when_full: Vec<WhenFull>,
 }
 
@@ -178,7 +180,9 @@ impl Batch {
 }
 
 /// A run, and how it gets in.
-fn prepared(invocation: Invocation) -> (Arc<Run>, Entrance) {
+type Prepared = (Arc<Run>, Entrance);
+
+fn prepared(invocation: Invocation) -> Prepared {
     let entrance = match (invocation.delay, invocation.when_full) {
         (Some(delay), _) if !delay.is_zero() => Entrance::At(later(Instant::now(), delay)),
         (_, WhenFull::Exceed) => Entrance::Over,

@@ -15,7 +15,7 @@ use self::{
 };
 use super::{Commit, Committed, Loaded, Notice, Notices, Page, Scan, SignatureStore};
 use crate::{
-    error::{Error, Result, Source},
+    error::{Error, Result},
     signature::{GraphId, SignatureKey},
 };
 use async_trait::async_trait;
@@ -77,7 +77,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn refused(operation: &'static str, source: impl Into<Source>) -> Error {
+fn refused(operation: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::Store { store: "memory", operation, source: source.into(), retryable: false }
 }
 
@@ -150,6 +150,7 @@ impl SignatureStore for MemoryStore {
         // Later than now even for a claim of no time, or this would find them again and again.
         let until = now.after(claim).max(now.next());
         let mut claimed = Vec::new();
+        let mut to_sweep = SWEPT_BY_OVERDUE;
         // Others may claim what was found before it is claimed here, and it may belong to an expired graph; then there
         // may be more.
         while claimed.len() < limit {
@@ -157,9 +158,10 @@ impl SignatureStore for MemoryStore {
             let mut due = Vec::new();
             for shard in &self.inner.shards {
                 let mut shard = lock(shard);
-                shard.sweep(now, SWEPT_BY_OVERDUE, &mut left);
+                shard.sweep(now, to_sweep, &mut left);
                 due.extend(shard.due(now, limit - claimed.len()).cloned());
             }
+            to_sweep = 0;
             if due.is_empty() {
                 break;
             }

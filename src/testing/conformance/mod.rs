@@ -125,6 +125,12 @@ use chapter;
 /// All cases, chapter by chapter.
 pub fn cases() -> Vec<Case> {
     let chapters: &[&[Case]] = &[
+        chapters::tasks::CASES,
+        chapters::arguments::CASES,
+        chapters::attempts::CASES,
+        chapters::context::CASES,
+        chapters::client::CASES,
+        chapters::engine::CASES,
         chapters::signatures::CASES,
         chapters::chains::CASES,
         chapters::swarms::CASES,

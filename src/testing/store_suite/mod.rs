@@ -52,6 +52,7 @@ pub const CASES: &[(&str, CaseFn)] = cases![
     an_ended_graph_is_kept_and_goes,
     a_live_graph_stays,
     a_graph_that_never_started_goes,
+    many_expired_graphs_are_gone_at_once,
     going_live_again_saves_a_graph,
     alarms_ring_the_longest_overdue_first,
     an_alarm_is_claimed_once,

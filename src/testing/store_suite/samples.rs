@@ -13,6 +13,7 @@ use crate::{
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -44,7 +45,7 @@ fn plan(kind: Kind) -> Plan {
 
 /// A task's record with nothing special.
 pub(super) fn record(key: &SignatureKey) -> Record {
-    let kind = Kind::Task { task: "sample".into(), options: Arc::default(), shape: Arc::default() };
+    let kind = Kind::Task { task: "sample".into(), options: Some(Arc::default()), shape: Arc::default() };
     Record::new(key.clone(), plan(kind), at(0))
 }
 
@@ -120,6 +121,20 @@ pub(super) fn assert_conflict<T: std::fmt::Debug>(answer: Result<T>, expected: &
     }
 }
 
+/// Compares without regard to order, and tells only the difference.
+#[track_caller]
+pub(super) fn assert_same_keys(found: &[SignatureKey], expected: &[SignatureKey], what: &str) {
+    let count = |keys: &[SignatureKey], step: isize, counts: &mut BTreeMap<SignatureKey, isize>| {
+        keys.iter().for_each(|key| *counts.entry(key.clone()).or_default() += step);
+    };
+    let mut counts = BTreeMap::new();
+    count(found, 1, &mut counts);
+    count(expected, -1, &mut counts);
+    counts.retain(|_, count| *count != 0);
+    let shown: Vec<_> = counts.iter().take(10).collect();
+    assert!(counts.is_empty(), "{what}: {} keys are too many (+) or too few (-): {shown:?}", counts.len());
+}
+
 /// How the wait for something that has to happen goes on, or that it was in vain.
 pub(super) async fn once_more(what: &str, start: Instant) {
     assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for this in vain: {what}");
@@ -153,11 +168,11 @@ pub(super) fn full_records(graph: GraphId) -> Vec<Record> {
         Kind::Swarm(SwarmLimits::default()),
         Kind::Swarm(SwarmLimits { max_concurrency: 7, stop_after_n_failures: Some(3), max_task_allowed: Some(1000) }),
         Kind::Note { slot: u32::MAX },
-        Kind::Task { task: "plain".into(), options: Arc::default(), shape: Arc::default() },
+        Kind::Task { task: "plain".into(), options: None, shape: Arc::default() },
     ];
     kinds.extend(backoffs().into_iter().zip(shapes()).map(|(backoff, shape)| Kind::Task {
         task: "größe ☃".into(),
-        options: Arc::new(full_options(backoff)),
+        options: Some(Arc::new(full_options(backoff))),
         shape: Arc::new(shape),
     }));
     let statuses = [

@@ -211,3 +211,33 @@ async fn a_page_cannot_begin_after_what_is_no_key() {
     let scan = Scan { after: Some("nonsense".into()), limit: 1, roots_only: false };
     assert!(matches!(MemoryStore::new().scan(scan).await, Err(Error::Store { retryable: false, .. })));
 }
+
+/// The suite does the same with tasks; threads come between the finding and the claiming far more often.
+#[test]
+fn threads_that_look_at_the_same_time_share_nothing() {
+    let block_on = |future| tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future);
+    let store = MemoryStore::new();
+    let all: BTreeSet<_> = (0..4_000).map(|_| new_root()).collect();
+    for root in &all {
+        let writes = vec![create(root, Some(Duration::ZERO))];
+        block_on(Box::pin(commit(&store, writes, 1, HOUR))).unwrap();
+    }
+    let start = std::sync::Barrier::new(4);
+    let found: Vec<SignatureKey> = std::thread::scope(|scope| {
+        let look = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            start.wait();
+            let mut mine = Vec::new();
+            loop {
+                match runtime.block_on(store.overdue(3, HOUR)).unwrap() {
+                    none if none.is_empty() => return mine,
+                    some => mine.extend(some),
+                }
+            }
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(look)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(found.len(), all.len());
+    assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), all);
+}

@@ -1,6 +1,14 @@
 //! The cases, chapter by chapter.
 
+mod support;
+
+pub(super) mod arguments;
+pub(super) mod attempts;
 mod calls;
+pub(super) mod client;
+pub(super) mod context;
+pub(super) mod engine;
+pub(super) mod tasks;
 
 pub(super) mod callbacks;
 pub(super) mod chains;

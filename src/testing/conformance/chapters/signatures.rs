@@ -202,9 +202,11 @@ async fn arguments_that_do_not_fit_fail_the_signature(env: Environment) {
     let missing = failure(mage.sign(call_with("add", json!({"a": 1}))).run(&json!({})).await);
     assert_eq!(missing.kind, FailureKind::InvalidInput);
     assert!(missing.message.contains("add") && missing.message.contains("`b`"), "{}", missing.message);
-    let unknown = failure(mage.sign(call_with("inc", json!({"y": 1}))).run(&json!({"x": 1})).await);
+    let unknown = failure(mage.sign(call("inc")).run(crate::args![x = 1, y = 1]).await);
     assert_eq!(unknown.kind, FailureKind::InvalidInput);
     assert!(unknown.message.contains("`y`"), "{}", unknown.message);
+    let own = mage.sign(call_with("inc", json!({"y": 1}))).create().await;
+    assert!(matches!(&own, Err(Error::InvalidArguments { reason }) if reason.contains("`y`")), "{own:?}");
 }
 
 async fn arguments_that_cannot_be_encoded_are_refused_at_once(env: Environment) {

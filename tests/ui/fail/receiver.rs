@@ -1,0 +1,8 @@
+struct Service;
+
+impl Service {
+    #[mageflow::task]
+    fn method(&self) {}
+}
+
+fn main() {}
