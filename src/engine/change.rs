@@ -146,7 +146,9 @@ impl Change {
     /// The longest TTL of what was touched counts.
     fn keep_for(&mut self, record: &Record) {
         let ttl = record.plan.ttl;
-        let keep = if record.state.started || record.state.status.is_ended() { ttl.done } else { ttl.active };
+        // A part that ends before its root is started does not end the graph.
+        let is_over = record.state.started || record.state.status.is_ended() && record.key.is_root();
+        let keep = if is_over { ttl.done } else { ttl.active };
         self.keep = self.keep.max(keep);
     }
 }

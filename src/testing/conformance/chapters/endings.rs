@@ -25,8 +25,8 @@ chapter!("Cancellation";
 );
 
 async fn what_waits_in_a_queue_never_runs_after_a_cancellation(env: Environment) {
-    let late = on_queue(message_task("late", late), "late");
-    let mage = env.engine_with([tick(), late, inc()], |builder| builder).await;
+    let (mage, worker) = started(&env, [tick(), on_queue(message_task("late", late), "late"), inc()]).await;
+    worker.shutdown().await.unwrap();
     let first = mage.worker("first").queues(["default"]).spawn().await.unwrap();
     let mut handles = Vec::new();
     for (kind, _) in kinds("late") {

@@ -13,6 +13,7 @@ chapter!("Expiry";
     an_ended_signature_is_forgotten_after_its_ttl,
     a_graph_is_kept_until_all_of_it_has_ended,
     a_signature_that_is_never_started_is_forgotten_after_its_ttl,
+    a_part_that_is_cancelled_before_the_start_does_not_shorten_the_ttl,
     a_task_that_no_worker_takes_expires_and_fires_on_error,
     an_idle_open_swarm_expires_and_fires_on_error,
     a_chain_whose_step_expires_fails,
@@ -41,7 +42,7 @@ async fn an_ended_signature_is_forgotten_after_its_ttl(env: Environment) {
     let (mage, _worker) = env.start_with([tick()], watchful).await;
     for (kind, _) in kinds("tick") {
         let handle = mage.sign(kind.clone()).run_no_wait(&7).await.unwrap();
-        let short = mage.sign(kind.done_ttl(ms(100))).run_no_wait(&7).await.unwrap();
+        let short = mage.sign(kind.done_ttl(ms(500))).run_no_wait(&7).await.unwrap();
         short.wait().await.unwrap();
         eventually("it is forgotten", || async { matches!(short.result().await, Err(Error::MissingSignature { .. })) })
             .await;
@@ -50,7 +51,7 @@ async fn an_ended_signature_is_forgotten_after_its_ttl(env: Environment) {
 }
 
 async fn a_graph_is_kept_until_all_of_it_has_ended(env: Environment) {
-    let short = |builder| watchful(builder).configure(|config| config.ttl.done = ms(100));
+    let short = |builder| watchful(builder).configure(|config| config.ttl.done = ms(500));
     let (mage, _worker) = env.start_with([tick(), work()], short).await;
     let mut transaction = mage.transaction();
     let (one, two) = (transaction.sign(call("tick")), transaction.sign(call("work")));
@@ -78,6 +79,17 @@ async fn a_signature_that_is_never_started_is_forgotten_after_its_ttl(env: Envir
         assert!(matches!(handle.run_no_wait(&7).await, Err(Error::MissingSignature { .. })));
     }
     assert_eq!(env.probe.lines().len(), 0);
+}
+
+async fn a_part_that_is_cancelled_before_the_start_does_not_shorten_the_ttl(env: Environment) {
+    let short = |builder| watchful(builder).configure(|config| config.ttl.done = ms(500));
+    let (mage, _worker) = env.start_with([tick()], short).await;
+    let swarm = mage.swarm([call("tick"), call("tick")]).closed().create().await.unwrap();
+    swarm.item(0).await.unwrap().cancel().await.unwrap();
+    let measure = mage.sign(call("tick")).run_no_wait(&9).await.unwrap();
+    eventually("what has ended is forgotten", || async { measure.result().await.is_err() }).await;
+    swarm.run_no_wait(&7).await.unwrap();
+    assert_eq!(swarm.wait().await.unwrap().len(), 2);
 }
 
 async fn a_task_that_no_worker_takes_expires_and_fires_on_error(env: Environment) {
