@@ -202,9 +202,9 @@ async fn an_open_swarm_waits_for_its_close(env: Environment) {
     let swarm = mage.swarm([call("inc")]).run_no_wait(&1).await.unwrap();
     swarm.item(0).await.unwrap().wait().await.unwrap();
     swarm.run_in_swarm(call("inc"), &2).await.unwrap().wait().await.unwrap();
+    eventually("both items are counted", || async { swarm.result().await.unwrap().progress.unwrap().done == 2 }).await;
     quiet(&mage).await;
-    let result = swarm.result().await.unwrap();
-    assert_eq!((result.status, result.progress.unwrap().done), (Status::Active, 2));
+    assert_eq!(swarm.status().await.unwrap(), Status::Active);
     swarm.close().await.unwrap();
     swarm.close().await.unwrap();
     assert_eq!(values(swarm.wait().await), [2, 3]);
