@@ -270,7 +270,7 @@ fn check(ended: &Ended) {
         for (name, has, due) in [
             ("s", left.callbacks.on_success, left.status == Status::Done),
             ("e", left.callbacks.on_error, left.status == Status::Failed),
-            ("c", left.callbacks.on_complete, left.status.is_ended()),
+            ("c", left.callbacks.on_complete, left.started && left.status.is_ended()),
         ] {
             if let (true, Some(callback)) = (has, callback(name)) {
                 // One that was cancelled before its time does not run.

@@ -221,12 +221,12 @@ impl Record {
         let parent = self.plan.parent.as_ref().filter(|_| was_started);
         Ending {
             tell: parent.map(|parent| (parent.key.clone(), Event { slot: parent.slot, status })),
-            callbacks: self.callbacks_after(status),
+            callbacks: self.callbacks_after(status, was_started),
         }
     }
 
-    /// `on_complete` follows every end; a cancellation sets off nothing else.
-    fn callbacks_after(&self, status: Status) -> Vec<Role> {
+    /// `on_complete` follows every end of what was started; a cancellation sets off nothing else.
+    fn callbacks_after(&self, status: Status, was_started: bool) -> Vec<Role> {
         let has = self.plan.callbacks;
         let mut roles = Vec::new();
         if has.on_success && status == Status::Done {
@@ -235,7 +235,7 @@ impl Record {
         if has.on_error && status == Status::Failed {
             roles.push(Role::OnError);
         }
-        if has.on_complete {
+        if has.on_complete && (was_started || status != Status::Cancelled) {
             roles.push(Role::OnComplete);
         }
         roles

@@ -266,10 +266,7 @@ fn ends_are_final() {
 fn an_end_before_the_start_is_told_to_nobody() {
     let mut task = started_task();
     task.state.started = false;
-    assert_eq!(
-        task.clone().end(Status::Cancelled, None, now()),
-        Ending { tell: None, callbacks: vec![Role::OnComplete] }
-    );
+    assert_eq!(task.clone().end(Status::Cancelled, None, now()), Ending::default());
     // It failed without having been started, for example because it expired: whoever asked to be told is told.
     let ending = task.end(Status::Failed, Some(Outcome::Failed(failure())), now());
     assert_eq!((ending.tell, ending.callbacks), (None, vec![Role::OnError, Role::OnComplete]));
