@@ -66,13 +66,13 @@ impl TaskRunner {
     }
 
     /// Everything that is known before the task's code runs. Not part of the future that runs it, which is smaller so.
-    fn prepare(&self, delivery: Delivery, signed: Option<&SignedRun>) -> Result<Prepared<'_>, Judged> {
+    fn prepare(&self, delivery: Delivery, signed: Option<&SignedRun>) -> Result<Prepared<'_>, Box<Judged>> {
         let Delivery { mut info, arguments, options, overrides, stop, .. } = delivery;
         if let Some(run) = signed {
             info.attempt_number = run.attempt;
         }
         let failed = |failure: TaskFailure, info: &TaskExecutionInfo| {
-            Judged::Failed(signed_failure(failure.of(&info.task_name, info.attempt_number), signed))
+            Box::new(Judged::Failed(signed_failure(failure.of(&info.task_name, info.attempt_number), signed)))
         };
         let Some(task) = self.around.registry.get(info.task_name.as_str()) else {
             let name = &info.task_name;
@@ -239,7 +239,7 @@ impl TaskRunner {
         };
         let judged = match self.prepare(delivery, Some(&run)) {
             Ok(prepared) => self.attempt(prepared, Some(&run)).await,
-            Err(judged) => judged,
+            Err(judged) => *judged,
         };
         self.record(run, judged).await
     }
@@ -256,7 +256,7 @@ impl DeliveryHandler for TaskRunner {
         }
         match self.prepare(delivery, None) {
             Ok(prepared) => Box::pin(async { self.attempt(prepared, None).await.into() }),
-            Err(judged) => Box::pin(std::future::ready(judged.into())),
+            Err(judged) => Box::pin(std::future::ready((*judged).into())),
         }
     }
 }
