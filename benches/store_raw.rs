@@ -100,7 +100,7 @@ async fn single_records() -> mageflow::Result<()> {
 
     let start = Instant::now();
     for root in &roots {
-        std::hint::black_box(store.load(std::slice::from_ref(root)).await?);
+        std::hint::black_box(store.load(std::slice::from_ref(root), &[]).await?);
     }
     report("load", GRAPHS, start);
 
@@ -162,7 +162,7 @@ async fn large_graph(size: u32) -> mageflow::Result<()> {
     let start = Instant::now();
     for turn in 0..UPDATES {
         let index = (turn % size) as usize;
-        let loaded = store.load(std::slice::from_ref(&items[index])).await?;
+        let loaded = store.load(std::slice::from_ref(&items[index]), &[]).await?;
         let Some(Some(stored)) = loaded.records.first() else { continue };
         let event = Event { slot: index as u32, status: Status::Done };
         let writes = vec![
@@ -193,7 +193,7 @@ async fn update_items(
     let start = Instant::now();
     for turn in 0..UPDATES as usize {
         let index = turn * stride % items.len();
-        let loaded = store.load(std::slice::from_ref(&items[index])).await?;
+        let loaded = store.load(std::slice::from_ref(&items[index]), &[]).await?;
         let Some(Some(stored)) = loaded.records.first() else { continue };
         let write = update(&stored.record, versions[index], 0, Some(ALARM));
         versions[index] = store.commit(commit(root, write, 0)).await?.versions[0];
@@ -234,7 +234,7 @@ async fn run_tasks(store: &MemoryStore, count: usize) -> mageflow::Result<()> {
         let create = Write::Create { record: record(root.clone()), alarm: None };
         store.commit(commit(&root, create, 0)).await?;
         for (live, alarm) in [(1, Some(ALARM)), (0, Some(ALARM)), (-1, None)] {
-            let loaded = store.load(std::slice::from_ref(&root)).await?;
+            let loaded = store.load(std::slice::from_ref(&root), &[]).await?;
             let Some(Some(stored)) = loaded.records.first() else { continue };
             let write = update(&Arc::new((*stored.record).clone()), stored.version, 0, alarm);
             store.commit(commit(&root, write, live)).await?;

@@ -79,7 +79,7 @@ impl World {
     }
 
     async fn record(&self, key: &SignatureKey) -> Option<Arc<Record>> {
-        let loaded = self.store.load(std::slice::from_ref(key)).await.unwrap();
+        let loaded = self.store.load(std::slice::from_ref(key), &[]).await.unwrap();
         loaded.records.into_iter().next().flatten().map(|stored| stored.record)
     }
 
@@ -373,7 +373,7 @@ async fn a_commit_dropped_at_any_await_is_done_or_not_done() {
         let handle = world.mage.sign(chain(vec![ok("a"), ok("b")])).create().await.unwrap();
         let root = handle.key();
         let keys = [root.clone(), root.child(0), root.child(1)];
-        let before = world.store.load(&keys).await.unwrap().records;
+        let before = world.store.load(&keys, &[]).await.unwrap().records;
         let touched = |index: usize| {
             let stored = before[index].clone().unwrap();
             let mut record = Record::clone(&stored.record);
@@ -390,7 +390,7 @@ async fn a_commit_dropped_at_any_await_is_done_or_not_done() {
         let writes = vec![touched(0), touched(1), touched(2)];
         let commit = Commit { graph: root.graph(), writes, live: 0, keep: GRACE };
         let committed = polled(world.store.commit(commit), polls).await;
-        let after = world.store.load(&keys).await.unwrap().records;
+        let after = world.store.load(&keys, &[]).await.unwrap().records;
         let changed: Vec<_> = after.iter().map(|stored| stored.as_ref().unwrap().record.state.attempts).collect();
         assert!(changed == [7, 7, 7] || changed == [0, 0, 0] && committed.is_none(), "{changed:?}");
         committed.is_some()

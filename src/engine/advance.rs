@@ -93,7 +93,7 @@ impl Engine {
             (0, None) => Source::Previous(Json::null()),
             _ => Source::Previous(self.output(&record.key.child(step - 1)).await?),
         };
-        let stored = self.store()?.load(std::slice::from_ref(&key)).await?.records.pop().flatten();
+        let stored = self.store()?.load(std::slice::from_ref(&key), &[]).await?.records.pop().flatten();
         let end = match &stored {
             None => End::As(Status::Failed, Some(gone(&key))),
             Some(stored) => match stored.record.state.status {
@@ -138,7 +138,7 @@ impl Engine {
 
     async fn start_items(&self, located: &Located, mut record: Record, from: u32, count: u32) -> Result<bool> {
         let keys: Vec<_> = (from..from + count).map(|slot| record.key.child(slot)).collect();
-        let children = self.store()?.load(&keys).await?.records;
+        let children = self.store()?.load(&keys, &[]).await?.records;
         let input = record.input.clone();
         let mut change = Change::new(record.key.graph(), located.now);
         let (mut reached_ended, mut last_failed, running) = (false, None, record.state.counters.running);
@@ -221,7 +221,7 @@ impl Engine {
 
     /// Why a child failed.
     async fn failure_of(&self, key: &SignatureKey) -> Result<TaskFailure> {
-        let stored = self.store()?.load(std::slice::from_ref(key)).await?.records.pop().flatten();
+        let stored = self.store()?.load(std::slice::from_ref(key), &[]).await?.records.pop().flatten();
         Ok(match stored {
             Some(stored) => stored.record.failure().cloned().unwrap_or_else(|| gone(key)),
             None => gone(key),
@@ -281,7 +281,7 @@ impl Engine {
             return Ok(Vec::new());
         }
         let keys: Vec<_> = roles.iter().map(|role| record.key.relative(*role)).collect();
-        let loaded = self.store()?.load(&keys).await?;
+        let loaded = self.store()?.load(&keys, &[]).await?;
         let result = match record.state.status {
             Status::Done => Some(self.output_of(record).await?),
             _ => None,

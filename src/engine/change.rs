@@ -126,8 +126,8 @@ impl Change {
     }
 
     /// A record that must not have changed meanwhile.
-    pub(super) fn check(&mut self, stored: &Stored) {
-        self.writes.push(Write::Check { key: stored.record.key.clone(), version: stored.version });
+    pub(super) fn check(&mut self, key: &SignatureKey, version: u64) {
+        self.writes.push(Write::Check { key: key.clone(), version });
     }
 
     pub(super) fn promise(&mut self, promise: Promise) {

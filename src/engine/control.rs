@@ -189,7 +189,7 @@ impl Engine {
         if keys.is_empty() {
             return Ok(());
         }
-        for stored in self.store()?.load(keys).await?.records.into_iter().flatten() {
+        for stored in self.store()?.load(keys, &[]).await?.records.into_iter().flatten() {
             let record = &stored.record;
             if record.is_live() {
                 self.sweep_one(&stored).await?;

@@ -265,7 +265,7 @@ impl Engine {
 
     /// The slot that an addition of this run got before, if it was made before.
     async fn noted(&self, key: &SignatureKey, creation: &Creation, fingerprint: u64) -> Result<Option<u32>> {
-        let Some(stored) = self.store()?.load(std::slice::from_ref(key)).await?.records.pop().flatten() else {
+        let Some(stored) = self.store()?.load(std::slice::from_ref(key), &[]).await?.records.pop().flatten() else {
             return Ok(None);
         };
         match stored.record.plan.kind {

@@ -128,7 +128,7 @@ impl Engine {
             let Some(located) = self.locate(key).await? else { return Ok(()) };
             located.check_lock(lock)?;
             let mut change = Change::new(key.graph(), located.now);
-            change.check(&located.stored);
+            change.check(key, located.stored.version);
             change.delete(&located.stored.record);
             self.commit(change).await.map(drop)
         })

@@ -57,8 +57,8 @@ struct Located {
     now: StoreTime,
     stored: Stored,
     control: Control,
-    /// Those above it whose status `control` was derived from.
-    above: Vec<Stored>,
+    /// Those above it whose status `control` was derived from, with their versions.
+    above: Vec<(SignatureKey, u64)>,
 }
 
 impl Engine {
@@ -168,18 +168,13 @@ impl Engine {
 
     /// Reads a record and what its ancestors say about it.
     async fn locate(&self, key: &SignatureKey) -> Result<Option<Located>> {
-        let ancestors = key.ancestors();
-        let mut keys = Vec::with_capacity(1 + ancestors.len());
-        keys.push(key.clone());
-        keys.extend(ancestors.iter().map(|(key, _)| key.clone()));
-        let loaded = self.store()?.load(&keys).await?;
-        let mut records = loaded.records.into_iter();
-        let Some(stored) = records.next().flatten() else { return Ok(None) };
-        let above: Vec<_> = records.collect();
-        let statuses = above.iter().map(|above| above.as_ref().map(|above| &*above.record));
-        let control =
-            Control::of(stored.record.state.status, statuses.zip(ancestors.iter().map(|(_, callback)| *callback)));
-        Ok(Some(Located { now: loaded.now, stored, control, above: above.into_iter().flatten().collect() }))
+        let (ancestors, above_callback): (Vec<_>, Vec<_>) = key.ancestors().into_iter().unzip();
+        let mut loaded = self.store()?.load(std::slice::from_ref(key), &ancestors).await?;
+        let Some(stored) = loaded.records.pop().flatten() else { return Ok(None) };
+        let statuses = loaded.heads.iter().map(|head| head.map(|head| head.status));
+        let control = Control::of(stored.record.state.status, statuses.zip(above_callback));
+        let above = ancestors.into_iter().zip(loaded.heads).filter_map(|(key, head)| Some((key, head?.version)));
+        Ok(Some(Located { now: loaded.now, stored, control, above: above.collect() }))
     }
 
     /// The same where the signature has to exist.

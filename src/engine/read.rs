@@ -175,7 +175,7 @@ impl Engine {
         while next < until {
             let page = until.min(next + PAGE);
             let keys: Vec<_> = (next..page).map(|index| key.child(index)).collect();
-            let children = self.store()?.load(&keys).await?.records;
+            let children = self.store()?.load(&keys, &[]).await?.records;
             for ((index, key), child) in (next..page).zip(keys).zip(children) {
                 items.push(self.item(index, key, child.map(|stored| stored.record), above).await?);
             }
@@ -209,7 +209,7 @@ impl Engine {
 
     /// What came out of a signature that is done; `null` if it did not get there.
     pub(super) async fn output(&self, key: &SignatureKey) -> Result<Json> {
-        match self.store()?.load(std::slice::from_ref(key)).await?.records.pop().flatten() {
+        match self.store()?.load(std::slice::from_ref(key), &[]).await?.records.pop().flatten() {
             Some(stored) => self.output_of(&stored.record).await,
             None => Ok(Json::null()),
         }
@@ -240,7 +240,7 @@ impl Engine {
         while next < total {
             let page = total.min(next + PAGE);
             let keys: Vec<_> = (next..page).map(|index| swarm.child(index)).collect();
-            for child in self.store()?.load(&keys).await?.records {
+            for child in self.store()?.load(&keys, &[]).await?.records {
                 if list.len() > 1 {
                     list.push(',');
                 }

@@ -87,7 +87,7 @@ impl Engine {
             Gate::Refuse => {
                 let mut change = Change::new(mark.key.graph(), located.now);
                 // What is put aside must not miss a resume that happens at the same time.
-                located.above.iter().for_each(|above| change.check(above));
+                located.above.iter().for_each(|(above, version)| change.check(above, *version));
                 let alarm = self.alarm(&record);
                 change.update(&located.stored, record, 0, alarm);
                 self.commit(change).await?;
@@ -209,7 +209,7 @@ impl Engine {
             self.settle(&mut change, &located.stored, record, 0, ending).await?;
         } else {
             if record.state.parked {
-                located.above.iter().for_each(|above| change.check(above));
+                located.above.iter().for_each(|(above, version)| change.check(above, *version));
             }
             let alarm = self.alarm(&record).map(|alarm| alarm.saturating_add(retry_after));
             change.update(&located.stored, record, 0, alarm);

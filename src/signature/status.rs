@@ -1,4 +1,3 @@
-use super::Record;
 use serde::{Deserialize, Serialize};
 
 /// Where a signature stands. Done, failed and cancelled never change again.
@@ -48,16 +47,16 @@ pub enum Control {
 }
 
 impl Control {
-    /// The control of a signature, given the records of [`SignatureKey::ancestors`](super::SignatureKey::ancestors)
+    /// The control of a signature, given the statuses of [`SignatureKey::ancestors`](super::SignatureKey::ancestors)
     /// in that order. A missing ancestor has no say.
-    pub fn of<'a>(own: Status, ancestors: impl IntoIterator<Item = (Option<&'a Record>, bool)>) -> Self {
+    pub fn of(own: Status, ancestors: impl IntoIterator<Item = (Option<Status>, bool)>) -> Self {
         let mut control = match own {
             Status::Suspended => Self::Suspend,
             Status::Interrupted => Self::Interrupt,
             _ => Self::Go,
         };
-        for (record, above_callback) in ancestors {
-            match record.map(|record| record.state.status) {
+        for (status, above_callback) in ancestors {
+            match status {
                 Some(status) if status.is_ended() && !above_callback => return Self::Cancel,
                 Some(Status::Interrupted) => control = Self::Interrupt,
                 Some(Status::Suspended) if control == Self::Go => control = Self::Suspend,

@@ -4,7 +4,7 @@ pub mod memory;
 
 use crate::{
     error::Result,
-    signature::{Event, GraphId, Record, SignatureKey, StoreTime},
+    signature::{Event, GraphId, Record, SignatureKey, Status, StoreTime},
 };
 use async_trait::async_trait;
 use std::{fmt, sync::Arc, time::Duration};
@@ -17,8 +17,17 @@ pub struct Stored {
     /// Its version: never 0, and another one after each [`Create`](Write::Create) and [`Update`](Write::Update). An
     /// [`Append`](Write::Append) leaves it as it is.
     pub version: u64,
-    /// What its children have told it and it has not taken in, oldest first.
+    /// What its children have told it and it has not taken in, oldest first; the first part of it where there is much.
     pub inbox: Vec<Event>,
+}
+
+/// The little of a record that those below it have to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its version.
+    pub version: u64,
+    /// Its status.
+    pub status: Status,
 }
 
 /// What [`SignatureStore::load`] read, all at one moment.
@@ -28,6 +37,8 @@ pub struct Loaded {
     pub now: StoreTime,
     /// One entry for each key asked for.
     pub records: Vec<Option<Stored>>,
+    /// One entry for each key of which only the head was asked for.
+    pub heads: Vec<Option<Head>>,
 }
 
 /// One change within a [`Commit`].
@@ -174,11 +185,11 @@ pub trait SignatureStore: fmt::Debug + Send + Sync + 'static {
     /// Whether what it holds outlives this process.
     fn is_durable(&self) -> bool;
 
-    /// Reads records of one graph, in one round trip, as they are at one moment.
+    /// Reads records of one graph, and the heads of others of it, in one round trip, as they are at one moment.
     ///
     /// # Errors
     /// [`Error::Store`](crate::Error::Store), not retryable, if the keys are of several graphs.
-    async fn load(&self, keys: &[SignatureKey]) -> Result<Loaded>;
+    async fn load(&self, keys: &[SignatureKey], heads: &[SignatureKey]) -> Result<Loaded>;
 
     /// Writes all or nothing, in one round trip.
     ///

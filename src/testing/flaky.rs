@@ -123,8 +123,8 @@ impl SignatureStore for FlakyStore {
         self.inner.is_durable()
     }
 
-    async fn load(&self, keys: &[SignatureKey]) -> Result<Loaded> {
-        self.run("load", self.inner.load(keys)).await
+    async fn load(&self, keys: &[SignatureKey], heads: &[SignatureKey]) -> Result<Loaded> {
+        self.run("load", self.inner.load(keys, heads)).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<Committed> {

@@ -54,7 +54,7 @@ impl YieldingStore {
             }
         }
         keys.sort();
-        let loaded = self.inner.load(&keys).await.unwrap();
+        let loaded = self.inner.load(&keys, &[]).await.unwrap();
         loaded.records.into_iter().flatten().map(|stored| stored.record).collect()
     }
 
@@ -84,9 +84,9 @@ impl SignatureStore for YieldingStore {
         false
     }
 
-    async fn load(&self, keys: &[SignatureKey]) -> Result<Loaded> {
+    async fn load(&self, keys: &[SignatureKey], heads: &[SignatureKey]) -> Result<Loaded> {
         self.give_turns().await;
-        let loaded = self.inner.load(keys).await;
+        let loaded = self.inner.load(keys, heads).await;
         self.give_turns().await;
         loaded
     }

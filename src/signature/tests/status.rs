@@ -14,15 +14,7 @@ const ALL: [Status; 7] = [
 
 /// The control of an active task below ancestors of these statuses, the nearest first.
 fn below(ancestors: &[(Status, bool)]) -> Control {
-    let records: Vec<_> = ancestors
-        .iter()
-        .map(|(status, callback)| {
-            let mut record = record(Kind::Chain);
-            record.state.status = *status;
-            (record, *callback)
-        })
-        .collect();
-    Control::of(Status::Active, records.iter().map(|(record, callback)| (Some(record), *callback)))
+    Control::of(Status::Active, ancestors.iter().map(|(status, callback)| (Some(*status), *callback)))
 }
 
 #[test]

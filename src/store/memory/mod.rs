@@ -103,14 +103,17 @@ impl SignatureStore for MemoryStore {
         false
     }
 
-    async fn load(&self, keys: &[SignatureKey]) -> Result<Loaded> {
+    async fn load(&self, keys: &[SignatureKey], heads: &[SignatureKey]) -> Result<Loaded> {
         let now = self.now();
-        let Some(key) = keys.first() else { return Ok(Loaded { now: now.store_time(), records: Vec::new() }) };
-        if keys.iter().any(|other| other.graph() != key.graph()) {
+        let now_told = now.store_time();
+        let Some(key) = keys.iter().chain(heads).next() else {
+            return Ok(Loaded { now: now_told, ..Loaded::default() });
+        };
+        if keys.iter().chain(heads).any(|other| other.graph() != key.graph()) {
             return Err(refused("load", "the keys are of several graphs"));
         }
-        let records = self.shard(key.graph()).load(now, keys);
-        Ok(Loaded { now: now.store_time(), records })
+        let (records, heads) = self.shard(key.graph()).load(now, keys, heads);
+        Ok(Loaded { now: now_told, records, heads })
     }
 
     async fn commit(&self, mut commit: Commit) -> Result<Committed> {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     signature::{Event, Record, SignatureKey},
-    store::{Commit, Stored, Write},
+    store::{Commit, Head, Stored, Write},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -65,11 +65,19 @@ pub(super) struct Shard {
 
 impl Shard {
     /// The records as they are.
-    pub(super) fn load(&self, now: Moment, keys: &[SignatureKey]) -> Vec<Option<Stored>> {
-        let graph = keys.first().and_then(|key| self.graph(key.graph().as_u128(), now));
+    pub(super) fn load(
+        &self,
+        now: Moment,
+        keys: &[SignatureKey],
+        heads: &[SignatureKey],
+    ) -> (Vec<Option<Stored>>, Vec<Option<Head>>) {
+        let first = keys.iter().chain(heads).next();
+        let graph = first.and_then(|key| self.graph(key.graph().as_u128(), now));
         let stored =
             |slot: &Slot| Stored { record: Arc::clone(&slot.record), version: slot.version, inbox: slot.inbox() };
-        keys.iter().map(|key| graph?.get(key).map(stored)).collect()
+        let head = |slot: &Slot| Head { version: slot.version, status: slot.record.state.status };
+        let records = keys.iter().map(|key| graph?.get(key).map(stored)).collect();
+        (records, heads.iter().map(|key| graph?.get(key).map(head)).collect())
     }
 
     fn graph(&self, id: u128, now: Moment) -> Option<&Graph> {

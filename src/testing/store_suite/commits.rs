@@ -3,21 +3,39 @@
 use super::{Store, samples::*};
 use crate::{
     error::Error,
-    signature::{GraphId, Input, Outcome, Record, SignatureKey, Source},
-    store::Write,
+    signature::{GraphId, Input, Outcome, Record, SignatureKey, Source, Status},
+    store::{Head, Write},
     task::Arguments,
 };
 use std::sync::Arc;
 
 /// What was never created is not there; the answer has one entry for each key, in order.
 pub async fn a_missing_record_is_none(store: Store) {
-    assert!(store.load(&[]).await.unwrap().records.is_empty());
+    assert!(store.load(&[], &[]).await.unwrap().records.is_empty());
     let root = new_root();
     assert!(!exists(&store, &root).await);
     created(&store, record(&root.child(1))).await;
-    let loaded = store.load(&[root.clone(), root.child(1), root.child(2), root.child(1)]).await.unwrap();
+    let loaded = store.load(&[root.clone(), root.child(1), root.child(2), root.child(1)], &[]).await.unwrap();
     let found: Vec<_> = loaded.records.iter().map(Option::is_some).collect();
     assert_eq!(found, [false, true, false, true]);
+}
+
+/// Heads are read beside records or alone, and say what the records say.
+pub async fn heads_are_those_of_the_records(store: Store) {
+    let root = new_root();
+    let mut paused = record(&root);
+    paused.state.status = Status::Suspended;
+    write(&store, vec![create(paused), create(record(&root.child(0)))]).await.unwrap();
+    let keys = [root.child(0), root.child(1), root.clone()];
+    let loaded = store.load(&keys[..1], &keys).await.unwrap();
+    let alone = store.load(&[], &keys).await.unwrap();
+    assert!(loaded.records.len() == 1 && loaded.records[0].is_some() && alone.records.is_empty());
+    assert_eq!(loaded.heads, alone.heads);
+    let version = get(&store, &root).await.unwrap().version;
+    assert_eq!(loaded.heads[1..], [None, Some(Head { version, status: Status::Suspended })]);
+    assert_eq!(loaded.heads[0].map(|head| head.status), Some(Status::Pending));
+    let answer = store.load(&keys, &[new_root()]).await;
+    assert!(matches!(answer, Err(Error::Store { retryable: false, .. })), "{answer:?}");
 }
 
 /// A key is created once.
@@ -104,7 +122,7 @@ pub async fn a_foreign_graph_is_refused(store: Store) {
     let answer = write(&store, vec![create(record(&own)), create(record(&foreign))]).await;
     assert!(matches!(answer, Err(Error::Store { retryable: false, .. })), "{answer:?}");
     assert!(!exists(&store, &own).await && !exists(&store, &foreign).await);
-    let answer = store.load(&[own, foreign]).await;
+    let answer = store.load(&[own, foreign], &[]).await;
     assert!(matches!(answer, Err(Error::Store { retryable: false, .. })), "{answer:?}");
 }
 
@@ -197,7 +215,7 @@ pub async fn every_field_round_trips(store: Store) {
     let records = full_records(graph);
     let keys: Vec<SignatureKey> = records.iter().map(|record| record.key.clone()).collect();
     let written = write(&store, records.iter().cloned().map(create).collect()).await.unwrap();
-    let loaded = store.load(&keys).await.unwrap().records;
+    let loaded = store.load(&keys, &[]).await.unwrap().records;
     for (record, stored) in records.iter().zip(&loaded) {
         assert_eq!(record, &*stored.as_ref().unwrap().record);
         let json = serde_json::to_string(record).unwrap();
@@ -212,7 +230,7 @@ pub async fn every_field_round_trips(store: Store) {
     let updates =
         changed.iter().zip(&written.versions).map(|(record, version)| changed_parts(record, *version, true, true));
     write(&store, updates.collect()).await.unwrap();
-    for (record, stored) in changed.iter().zip(store.load(&keys).await.unwrap().records) {
+    for (record, stored) in changed.iter().zip(store.load(&keys, &[]).await.unwrap().records) {
         assert_eq!(record, &*stored.unwrap().record);
     }
 }

@@ -49,7 +49,7 @@ pub async fn readers_see_whole_commits(store: Store) {
         let (store, keys) = (store.clone(), keys.clone());
         readers.spawn(async move {
             loop {
-                let loaded = store.load(&keys).await.unwrap().records;
+                let loaded = store.load(&keys, &[]).await.unwrap().records;
                 let seen: Vec<_> = loaded.into_iter().map(|stored| stored.unwrap().record.state.attempts).collect();
                 assert_eq!(seen[0], seen[1], "half of a commit was seen");
                 if seen[0] == 200 {
@@ -90,7 +90,7 @@ pub async fn a_dropped_commit_is_whole(store: Store) {
         let commit = Commit { graph: root.graph(), writes, live: 20, keep: LONG };
         poll_and_drop(store.commit(commit), polls).await;
         for _ in 0..3 {
-            let loaded = store.load(&keys).await.unwrap().records;
+            let loaded = store.load(&keys, &[]).await.unwrap().records;
             let there = loaded.iter().filter(|stored| stored.is_some()).count();
             assert!(there == 0 || there == keys.len(), "{there} of {} records are there", keys.len());
         }

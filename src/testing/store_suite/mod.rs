@@ -31,6 +31,7 @@ macro_rules! cases {
 /// Every case with its name.
 pub const CASES: &[(&str, CaseFn)] = cases![
     a_missing_record_is_none,
+    heads_are_those_of_the_records,
     creating_twice_conflicts,
     a_stale_update_conflicts,
     a_stale_check_conflicts,

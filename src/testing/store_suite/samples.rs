@@ -106,7 +106,13 @@ pub(super) async fn created(store: &Store, record: Record) -> u64 {
 }
 
 pub(super) async fn get(store: &Store, key: &SignatureKey) -> Option<Stored> {
-    store.load(std::slice::from_ref(key)).await.expect("load answers").records.pop().expect("one entry for each key")
+    store
+        .load(std::slice::from_ref(key), &[])
+        .await
+        .expect("load answers")
+        .records
+        .pop()
+        .expect("one entry for each key")
 }
 
 pub(super) async fn exists(store: &Store, key: &SignatureKey) -> bool {

@@ -156,16 +156,16 @@ async fn an_end_comes_neither_early_nor_late() {
     let root = new_root();
     commit(&store, vec![create(&root, None)], 0, HOUR).await.unwrap();
     tokio::time::advance(HOUR - Duration::from_nanos(1)).await;
-    assert!(store.load(std::slice::from_ref(&root)).await.unwrap().records[0].is_some());
+    assert!(store.load(std::slice::from_ref(&root), &[]).await.unwrap().records[0].is_some());
     tokio::time::advance(Duration::from_nanos(1)).await;
-    let loaded = store.load(std::slice::from_ref(&root)).await.unwrap();
+    let loaded = store.load(std::slice::from_ref(&root), &[]).await.unwrap();
     assert!(loaded.records[0].is_none());
     assert_eq!(loaded.now.0, 3_600_000);
     assert!(store.scan(Scan { after: None, limit: 9, roots_only: true }).await.unwrap().keys.is_empty());
     assert_eq!(sizes(&store).0, 1, "nobody has cleared it away yet");
     commit(&store, vec![create(&root, None)], 0, Duration::MAX).await.unwrap();
     tokio::time::advance(HOUR * 24 * 365).await;
-    assert!(store.load(std::slice::from_ref(&root)).await.unwrap().records[0].is_some());
+    assert!(store.load(std::slice::from_ref(&root), &[]).await.unwrap().records[0].is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,8 +187,8 @@ async fn clones_are_one_store_and_others_are_not() {
     let (store, other) = (MemoryStore::new(), MemoryStore::default());
     let root = new_root();
     commit(&store.clone(), vec![create(&root, None)], 1, HOUR).await.unwrap();
-    assert!(store.load(std::slice::from_ref(&root)).await.unwrap().records[0].is_some());
-    assert!(other.load(std::slice::from_ref(&root)).await.unwrap().records[0].is_none());
+    assert!(store.load(std::slice::from_ref(&root), &[]).await.unwrap().records[0].is_some());
+    assert!(other.load(std::slice::from_ref(&root), &[]).await.unwrap().records[0].is_none());
 }
 
 #[tokio::test]
