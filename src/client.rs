@@ -1,5 +1,7 @@
 //! L6. Where everything is put together: the only place that knows which client was supplied.
 
+#[cfg(feature = "redis")]
+use crate::store::redis::{RedisConfig, RedisStore};
 use crate::{
     adapters::{TaskManagerAdapter, embedded::EmbeddedEngine},
     api::MageflowClient,
@@ -134,11 +136,38 @@ impl fmt::Debug for Mageflow {
     }
 }
 
+/// Where signatures are to be kept.
+enum ChosenStore {
+    Given(Arc<dyn SignatureStore>),
+    /// Settings, or what is wrong with them.
+    #[cfg(feature = "redis")]
+    Redis(Result<Box<RedisConfig>>),
+}
+
+impl ChosenStore {
+    async fn open(self) -> Result<Arc<dyn SignatureStore>> {
+        match self {
+            Self::Given(store) => Ok(store),
+            #[cfg(feature = "redis")]
+            Self::Redis(config) => Ok(Arc::new(RedisStore::connect(*config?).await?)),
+        }
+    }
+
+    /// What the environment says, where the program says nothing.
+    fn from_env() -> Option<Self> {
+        #[cfg(feature = "redis")]
+        if let Some(url) = std::env::var("REDIS_URL").ok().filter(|url| !url.trim().is_empty()) {
+            return Some(Self::Redis(RedisConfig::from_url(&url).map(Box::new)));
+        }
+        None
+    }
+}
+
 /// Collects what a [`Mageflow`] is made of. Does no I/O and does not fail before [`build`](Self::build).
 #[must_use = "nothing happens before `build`"]
 pub struct MageflowBuilder {
     client: Option<SuppliedClient>,
-    store: Option<Arc<dyn SignatureStore>>,
+    store: Option<ChosenStore>,
     config: MageflowConfig,
     tasks: Vec<RegisteredTask>,
     collect: bool,
@@ -171,16 +200,37 @@ impl MageflowBuilder {
         self
     }
 
-    /// Where signatures are kept. Defaults to the memory of this process on the embedded engine; other engines need one
-    /// for signatures, chains and swarms.
-    pub fn store(mut self, store: impl SignatureStore) -> Self {
-        self.store = Some(Arc::new(store));
+    /// Where signatures are kept. If neither this nor the environment variable `REDIS_URL` says so, that is the memory of
+    /// this process on the embedded engine; other engines answer signatures, chains and swarms with
+    /// [`Error::Unsupported`] then. `REDIS_URL` counts where the feature `redis` is on.
+    pub fn store(self, store: impl SignatureStore) -> Self {
+        self.shared_store(Arc::new(store))
+    }
+
+    /// Keeps signatures in Redis, where all processes share them and no crash loses them.
+    ///
+    /// ```no_run
+    /// # use mageflow::prelude::*;
+    /// # async fn build() -> mageflow::Result<()> {
+    /// let mage = Mageflow::embedded().redis("redis://localhost:6379").build().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Takes a URL, see [`RedisConfig`], or settings. [`build`](Self::build) connects, and says what is wrong with them.
+    #[cfg(feature = "redis")]
+    pub fn redis<C>(mut self, config: C) -> Self
+    where
+        C: TryInto<RedisConfig>,
+        Error: From<C::Error>,
+    {
+        self.store = Some(ChosenStore::Redis(config.try_into().map(Box::new).map_err(Error::from)));
         self
     }
 
     /// The same for a store that others use as well: another `Mageflow` of this process, or a test.
     pub fn shared_store(mut self, store: Arc<dyn SignatureStore>) -> Self {
-        self.store = Some(store);
+        self.store = Some(ChosenStore::Given(store));
         self
     }
 
@@ -219,7 +269,8 @@ impl MageflowBuilder {
     /// Puts it together.
     ///
     /// # Errors
-    /// [`Error::DuplicateTask`], [`Error::InvalidConfig`], [`Error::Unsupported`].
+    /// [`Error::DuplicateTask`], [`Error::InvalidConfig`], [`Error::Unsupported`]; [`Error::Store`] if the signature store
+    /// cannot be reached.
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
@@ -244,6 +295,10 @@ impl MageflowBuilder {
             }
             Supplied::Adapter(adapter) => (adapter, None),
         };
+        let store = match self.store.or_else(ChosenStore::from_env) {
+            Some(chosen) => Some(chosen.open().await?),
+            None => own_store,
+        };
         let known = registry
             .iter()
             .map(|task| {
@@ -251,7 +306,7 @@ impl MageflowBuilder {
                 (definition.name.clone(), (definition.options.clone(), definition.shape.clone()))
             })
             .collect();
-        let engine = Engine::new(adapter, self.store.or(own_store), self.config, known);
+        let engine = Engine::new(adapter, store, self.config, known);
         for task in framework_tasks(&engine) {
             registry.add(task)?;
         }

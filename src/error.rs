@@ -255,6 +255,12 @@ pub enum Error {
     },
 }
 
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl Error {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {

@@ -144,7 +144,8 @@ impl Engine {
         self.0.store.as_ref().ok_or_else(|| {
             Error::unsupported(
                 self.0.adapter.name(),
-                "signatures, chains and swarms without a signature store; give one to the builder with `.store(..)`",
+                "signatures, chains and swarms without a signature store; give one to the builder with `.redis(url)` or \
+                 `.store(..)`, or set REDIS_URL (feature `redis`)",
             )
         })
     }

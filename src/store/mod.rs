@@ -1,6 +1,8 @@
 //! L1, port. Where signatures are kept. Its contract; [`memory`] implements it for one process.
 
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use crate::{
     error::Result,

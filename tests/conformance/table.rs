@@ -10,7 +10,8 @@ use std::{
 
 const HEAD: &str = "# Conformance
 
-Written by a full run of the conformance suite (`cargo test --all-features --test conformance`); not to be edited.
+Written by full runs of the conformance suite, each of which writes the columns of its engines (`scripts/test`); not to be
+edited.
 A case either passed, or it is listed with the reason why the engine cannot pass it.
 ";
 
@@ -29,8 +30,13 @@ impl Table {
     }
 
     pub(crate) fn write(&self) -> std::io::Result<()> {
-        let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let engines: BTreeSet<_> = cells.keys().map(|(_, engine)| *engine).collect();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conformance.md");
+        let before = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut cells = read(&before);
+        for ((case, engine), cell) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            cells.insert((case.replace('_', " "), (*engine).to_owned()), cell.clone());
+        }
+        let engines: BTreeSet<_> = cells.keys().map(|(_, engine)| engine.clone()).collect();
         let mut text = HEAD.to_owned();
         let mut chapter = "";
         for case in cases() {
@@ -40,14 +46,32 @@ impl Table {
                 let rule = "---|".repeat(engines.len() + 1);
                 let _ = write!(text, "\n## {chapter}\n\n| case |{columns}\n|{rule}\n");
             }
-            let _ = write!(text, "| {} |", case.name.replace('_', " "));
+            let name = case.name.replace('_', " ");
+            let _ = write!(text, "| {name} |");
             for engine in &engines {
-                let cell = cells.get(&(case.name, *engine)).map_or("", String::as_str);
+                let cell = cells.get(&(name.clone(), engine.clone())).map_or("", String::as_str);
                 let _ = write!(text, " {cell} |");
             }
             text.push('\n');
         }
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conformance.md");
         std::fs::write(path, text)
     }
+}
+
+/// What a table says of each case and engine: the columns of the engines that other runs are about.
+fn read(text: &str) -> BTreeMap<(String, String), String> {
+    let mut cells = BTreeMap::new();
+    let mut engines: Vec<&str> = Vec::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("| ")) {
+        let mut words = line.trim_end_matches('|').split('|').map(str::trim);
+        match words.next() {
+            Some("case") => engines = words.collect(),
+            Some(case) => {
+                let row = engines.iter().zip(words);
+                cells.extend(row.map(|(engine, cell)| ((case.to_owned(), (*engine).to_owned()), cell.to_owned())));
+            }
+            None => {}
+        }
+    }
+    cells
 }
