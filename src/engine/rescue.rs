@@ -7,7 +7,10 @@ use crate::{
     task::{FailureKind, TaskFailure, TaskStatus},
 };
 use chrono::Utc;
+use std::time::Duration;
 
+/// The longest time between two looks at what nobody here can run.
+const LONGEST_LEAVE: Duration = Duration::from_secs(10);
 /// How many records one round takes on.
 const BATCH: usize = 256;
 
@@ -44,6 +47,7 @@ impl Engine {
             }
             Kind::Task { .. } if record.state.run.is_some() => self.rescue_run(located).await,
             Kind::Task { .. } if expired => self.expire(record).await,
+            Kind::Task { .. } if !record.state.parked && !self.is_for_here(record) => self.leave(located).await,
             Kind::Task { .. } => self.rescue_waiting(located).await,
             _ if record.state.status.is_ended() => self.rescue_ended(located).await,
             _ if expired && record.state.counters.running == 0 && located.stored.inbox.is_empty() => {
@@ -54,6 +58,23 @@ impl Engine {
                 self.wake_later(located, wake).await
             }
         }
+    }
+
+    /// Nobody here can run it: its alarm rings soon again, for a process that can. The longer that takes, the less often.
+    async fn leave(&self, located: super::Located) -> Result<()> {
+        let record = Record::clone(&located.stored.record);
+        let Kind::Task { task, .. } = &record.plan.kind else { return Ok(()) };
+        let touched = if record.state.touched == Default::default() { located.now } else { record.state.touched };
+        let idle = touched.until(located.now);
+        if idle > self.config().dispatch_grace {
+            tracing::warn!(key = %record.key, %task, ?idle, "no process that shares the store came for this task: none \
+                 of its workers knows the task and serves its queue");
+        }
+        // At random, so that no process always comes first.
+        let again = (idle / 2).min(LONGEST_LEAVE).max(self.config().rescue_interval).mul_f64(0.5 + fastrand::f64());
+        let mut change = Change::new(record.key.graph(), located.now);
+        change.update_untouched(&located.stored, record, Some(again), touched);
+        self.commit(change).await.map(drop)
     }
 
     /// A container gets a wake-up of its own. The longer nothing happens to it, the less often.
