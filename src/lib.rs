@@ -75,6 +75,8 @@ mod framework;
 pub mod guide;
 mod handler;
 mod macro_support;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod registry;
 mod schema;
 pub mod signature;

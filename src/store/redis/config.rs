@@ -1,147 +1,48 @@
-//! L1. Where a Redis store is and how it is used, as plain data. `Debug` shows no secrets.
+//! L1. How a Redis store is used, as plain data.
 
-use super::url;
-use crate::error::{Error, Result};
-use std::{fmt, time::Duration};
+use crate::{
+    error::{Error, Result},
+    redis::RedisServer,
+};
 
-/// Settings of a [`RedisStore`](super::RedisStore).
+/// Settings of a [`RedisStore`](super::RedisStore): a server, and what the store does there.
 ///
-/// Made from a URL:
-///
-/// | URL | what it is |
-/// |---|---|
-/// | `redis://[user:password@]host[:port][/database]` | one server |
-/// | `rediss://…` | the same over TLS |
-/// | `unix:///path/to/socket[?db=1&user=..&pass=..]` | a Unix socket |
-/// | `redis-sentinel://[user:password@]host[:port],host[:port]…/master[/database]` | whatever master the sentinels name |
-/// | `redis-cluster://[user:password@]host[:port],host[:port]…` | a cluster; the hosts are where to ask first |
-/// | `rediss-sentinel://…`, `rediss-cluster://…` | the same over TLS |
-///
-/// All but `unix` take these parameters: `prefix`, `ca` (a PEM file with the authorities to trust), `cert` and `key`
-/// (PEM files of the client's certificate). Passwords with special characters are percent-encoded.
+/// Made from a URL, see [`RedisServer`], which may also have the parameter `prefix`; or from a server.
 ///
 /// ```
-/// use mageflow::store::redis::RedisConfig;
+/// use mageflow::{redis::RedisServer, store::redis::RedisConfig};
+/// use std::time::Duration;
 ///
-/// let config = RedisConfig::from_url("redis://:secret@localhost:6379/2")?.prefix("shop");
-/// assert!(!format!("{config:?}").contains("secret"));
+/// let config = RedisConfig::from_url("redis://localhost:6379/2?prefix=shop")?;
+/// let server = RedisServer::from_url("redis://localhost:6379/2")?.patience(Duration::from_secs(3));
+/// assert_ne!(config, RedisConfig::from(server).prefix("shop"));
 /// # Ok::<(), mageflow::Error>(())
 /// ```
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RedisConfig {
-    pub(super) place: Place,
-    pub(super) user: Option<String>,
-    pub(super) password: Option<String>,
-    pub(super) sentinel_user: Option<String>,
-    pub(super) sentinel_password: Option<String>,
-    pub(super) database: i64,
-    pub(super) tls: Option<Tls>,
+    pub(super) server: RedisServer,
     pub(super) prefix: String,
-    pub(super) connect_timeout: Duration,
-    pub(super) response_timeout: Duration,
-    pub(super) patience: Duration,
     pub(super) allow_eviction: bool,
 }
 
-/// Which servers there are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Server(Host),
-    Socket(String),
-    Sentinel { hosts: Vec<Host>, master: String },
-    Cluster(Vec<Host>),
-}
-
-/// A name or address, and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Host {
-    pub(super) name: String,
-    pub(super) port: u16,
-}
-
-/// PEM texts; nothing in here means the system's authorities and no certificate of our own.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Tls {
-    pub(super) ca: Option<Vec<u8>>,
-    pub(super) identity: Option<(Vec<u8>, Vec<u8>)>,
-}
-
 impl RedisConfig {
-    /// Settings from a URL; see the table above. Everything that the URL does not say is at its default.
+    /// Settings from a URL. Everything that the URL does not say is at its default.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`], which says what is wrong and never repeats the password. A certificate file that cannot
-    /// be read is such an error too.
+    /// [`Error::InvalidConfig`], which says what is wrong and never repeats the password.
     pub fn from_url(text: &str) -> Result<Self> {
-        url::parse(text)
-    }
-
-    pub(super) fn at(place: Place) -> Self {
-        Self {
-            place,
-            user: None,
-            password: None,
-            sentinel_user: None,
-            sentinel_password: None,
-            database: 0,
-            tls: None,
-            prefix: "mageflow".into(),
-            connect_timeout: Duration::from_secs(5),
-            response_timeout: Duration::from_secs(5),
-            patience: Duration::from_secs(10),
-            allow_eviction: false,
-        }
+        let (server, rest) = RedisServer::with_parameters(text, &["prefix"])?;
+        let config = Self::from(server);
+        Ok(match rest.into_iter().next() {
+            Some((_, prefix)) => config.prefix(prefix),
+            None => config,
+        })
     }
 
     /// What all keys and channels begin with. Defaults to `mageflow`. Two prefixes share a server without seeing each
     /// other.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
-        self
-    }
-
-    /// The user, for servers with access control lists, and the password.
-    pub fn credentials(mut self, user: Option<String>, password: impl Into<String>) -> Self {
-        self.user = user;
-        self.password = Some(password.into());
-        self
-    }
-
-    /// The user and the password of the sentinels themselves, where they ask for one.
-    pub fn sentinel_credentials(mut self, user: Option<String>, password: impl Into<String>) -> Self {
-        self.sentinel_user = user;
-        self.sentinel_password = Some(password.into());
-        self
-    }
-
-    /// Trusts these authorities, in PEM form, instead of the system's. Only with TLS.
-    pub fn ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.tls.get_or_insert_default().ca = Some(pem.into());
-        self
-    }
-
-    /// Shows the server this certificate, in PEM form. Only with TLS.
-    pub fn client_certificate(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        self.tls.get_or_insert_default().identity = Some((certificate.into(), key.into()));
-        self
-    }
-
-    /// How long a connection may take to come about. Defaults to 5 s.
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = limit;
-        self
-    }
-
-    /// How long an answer may take before its connection counts as broken. Defaults to 5 s.
-    pub fn response_timeout(mut self, limit: Duration) -> Self {
-        self.response_timeout = limit;
-        self
-    }
-
-    /// How long one operation is tried again while the server cannot be reached, before it fails with a retryable
-    /// error. Defaults to 10 s.
-    pub fn patience(mut self, limit: Duration) -> Self {
-        self.patience = limit;
         self
     }
 
@@ -153,57 +54,17 @@ impl RedisConfig {
 
     /// The settings make sense together.
     pub(super) fn check(&self) -> Result<()> {
-        let invalid = |reason: String| Err(Error::InvalidConfig { reason: format!("Redis: {reason}") });
         if self.prefix.is_empty() || self.prefix.contains(|c: char| c.is_whitespace() || c == '{' || c == '}') {
-            return invalid(format!("the prefix `{}` must not be empty or contain blanks or braces", self.prefix));
+            let reason = format!("Redis: the prefix `{}` must not be empty or contain blanks or braces", self.prefix);
+            return Err(Error::InvalidConfig { reason });
         }
-        for (name, limit) in [
-            ("connect_timeout", self.connect_timeout),
-            ("response_timeout", self.response_timeout),
-            ("patience", self.patience),
-        ] {
-            if limit.is_zero() {
-                return invalid(format!("`{name}` must not be zero"));
-            }
-        }
-        if matches!(self.place, Place::Cluster(_)) && self.database != 0 {
-            return invalid(format!("a cluster has only database 0, not {}", self.database));
-        }
-        if matches!(self.place, Place::Socket(_)) && self.tls.is_some() {
-            return invalid("a Unix socket has no TLS".into());
-        }
-        Ok(())
-    }
-
-    /// Where it is, for messages and logs: without credentials.
-    pub(super) fn whereabouts(&self) -> String {
-        let list = |hosts: &[Host]| hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(",");
-        let place = match &self.place {
-            Place::Server(host) => host.to_string(),
-            Place::Socket(path) => path.clone(),
-            Place::Sentinel { hosts, master } => format!("{master} by the sentinels {}", list(hosts)),
-            Place::Cluster(hosts) => return format!("the cluster of {}", list(hosts)),
-        };
-        format!("{place}, database {}", self.database)
+        self.server.check()
     }
 }
 
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.name, self.port)
-    }
-}
-
-impl fmt::Debug for RedisConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisConfig")
-            .field("place", &self.place)
-            .field("database", &self.database)
-            .field("user", &self.user)
-            .field("password", &self.password.as_ref().map(|_| "…"))
-            .field("tls", &self.tls.is_some())
-            .field("prefix", &self.prefix)
-            .finish_non_exhaustive()
+impl From<RedisServer> for RedisConfig {
+    fn from(server: RedisServer) -> Self {
+        Self { server, prefix: "mageflow".into(), allow_eviction: false }
     }
 }
 
@@ -220,5 +81,21 @@ impl TryFrom<String> for RedisConfig {
 
     fn try_from(url: String) -> Result<Self> {
         Self::from_url(&url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_come_from_urls_and_are_checked() {
+        let config = RedisConfig::from_url("redis://host?prefix=a%20b").unwrap();
+        assert_eq!(config.prefix, "a b");
+        assert_eq!(RedisConfig::from_url("redis://host").unwrap().prefix, "mageflow");
+        for bad in ["", "a b", "a{b}"] {
+            assert!(config.clone().prefix(bad).check().is_err(), "{bad}");
+        }
+        config.prefix("shop").check().unwrap();
     }
 }

@@ -2,17 +2,18 @@
 //! for both, opened when it is first needed and made anew when it breaks.
 
 use super::{
+    failed,
     layout::{Layout, parse_member},
-    link::{Backoff, Link, client, failed},
 };
 use crate::{
     error::Result,
+    redis::{Backoff, Link, client},
     signature::{GraphId, SignatureKey},
     store::{Notice, Notices},
 };
+use ::redis::{RedisResult, aio::PubSubStream};
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use redis::{RedisResult, aio::PubSubStream};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -83,7 +84,7 @@ impl Listener {
 
     async fn connected(&self) -> Result<()> {
         let mut state = self.told.is_connected.subscribe();
-        let deadline = Instant::now() + self.link.config().patience;
+        let deadline = Instant::now() + self.link.server().patience;
         self.listen();
         match timeout_at(deadline, state.wait_for(|connected| *connected)).await {
             Ok(Ok(_)) => Ok(()),
@@ -193,7 +194,7 @@ impl Drop for Waiting<'_> {
 async fn listen(link: Weak<Link>, told: Weak<Told>, channels: [String; 2]) {
     let mut backoff = Backoff::new();
     loop {
-        let Some(config) = link.upgrade().map(|link| link.config().clone()) else { return };
+        let Some(config) = link.upgrade().map(|link| link.server().clone()) else { return };
         let limit = config.connect_timeout + config.response_timeout;
         let subscribed = async {
             let (mut sink, stream) = client(&config).await?.get_async_pubsub().await?.split();
@@ -210,7 +211,7 @@ async fn listen(link: Weak<Link>, told: Weak<Told>, channels: [String; 2]) {
                     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                     loop {
                         ticks.tick().await;
-                        if !matches!(timeout(config.response_timeout, sink.ping::<redis::Value>()).await, Ok(Ok(_))) {
+                        if !matches!(timeout(config.response_timeout, sink.ping::<::redis::Value>()).await, Ok(Ok(_))) {
                             return;
                         }
                     }

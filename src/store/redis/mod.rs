@@ -3,20 +3,16 @@
 //! A graph is one hash, so reading and changing it takes one small script that runs as a whole. The scripts compare
 //! versions and keep time; they know no rule. `docs/redis-layout.md` describes what is stored.
 
-mod check;
 mod config;
 mod layout;
-mod link;
 mod listen;
 mod row;
 mod script;
-mod url;
 
 pub use config::RedisConfig;
 
 use self::{
     layout::{BUCKETS, BucketKeys, Layout, parse_member},
-    link::{Link, failed},
     listen::{Listener, notice_text},
     row::Writes,
     script::{CLAIM, COMMIT, DUE, LOAD, REMOVE, SCAN, WAIT},
@@ -24,12 +20,23 @@ use self::{
 use super::{Commit, Committed, Loaded, Notice, Notices, Page, Scan, SignatureStore, Write};
 use crate::{
     error::{Error, Result},
+    redis::{Link, Owner, check},
     signature::{GraphId, SignatureKey},
 };
+use ::redis::{Cmd, Value};
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
-use redis::Value;
 use std::{fmt, sync::Arc, time::Duration};
+
+const OWNER: Owner = Owner::Store("redis");
+
+fn failed(
+    operation: &'static str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    retryable: bool,
+) -> Error {
+    OWNER.failed(operation, source, retryable)
+}
 
 /// How long the keys of a graph outlive its end, for those who clear away to do so in the background. The server removes
 /// them then, also where no process is left.
@@ -48,7 +55,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 ///
 /// # Loss of the connection
 /// The connection is made anew by itself. What was under way is sent again where that does no harm, for as long as
-/// [`RedisConfig::patience`] says; a commit carries an id by which the server knows it again. After that, and where
+/// [`crate::redis::RedisServer::patience`] says; a commit carries an id by which the server knows it again. After that, and where
 /// harm could be done, the operation fails with a retryable [`Error::Store`]; whether it was carried out is not known
 /// then.
 ///
@@ -76,16 +83,13 @@ impl RedisStore {
     /// Dropping the future leaves nothing behind.
     pub async fn connect(config: RedisConfig) -> Result<Self> {
         config.check()?;
-        if config.tls.is_some() {
-            // Fails where the program has chosen another one, which is as good.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
         let layout = Layout::new(&config.prefix);
-        let link = Link::new(config);
+        let RedisConfig { server, prefix, allow_eviction } = config;
+        let link = Link::new(server, OWNER);
         let process = GraphId::new().to_string();
-        check::check(&link, &layout.trial(&process)).await?;
+        check(&link, &layout.trial(&process), allow_eviction).await?;
         let listener = Listener::new(link.clone(), &layout, &process);
-        tracing::info!(at = %link.config().whereabouts(), prefix = %link.config().prefix, "signatures are kept in Redis");
+        tracing::info!(at = %link.server().whereabouts(), %prefix, "signatures are kept in Redis");
         Ok(Self { inner: Arc::new(Inner { link, layout, listener }) })
     }
 
@@ -134,7 +138,7 @@ impl RedisStore {
         &self,
         operation: &'static str,
         repeatable: bool,
-        command: impl Fn(bool, bool) -> redis::Cmd,
+        command: impl Fn(bool, bool) -> Cmd,
     ) -> Result<Value> {
         self.inner.link.run(operation, repeatable, command).await
     }
@@ -142,14 +146,14 @@ impl RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStore").field("config", self.link().config()).finish_non_exhaustive()
+        f.debug_struct("RedisStore").field("server", self.link().server()).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl SignatureStore for RedisStore {
     fn name(&self) -> &'static str {
-        link::STORE
+        "redis"
     }
 
     fn is_durable(&self) -> bool {
@@ -236,7 +240,7 @@ impl SignatureStore for RedisStore {
     }
 
     async fn notify(&self, notice: Notice) -> Result<()> {
-        let publish = redis::cmd("PUBLISH").arg(self.inner.layout.notices()).arg(notice_text(&notice)).clone();
+        let publish = ::redis::cmd("PUBLISH").arg(self.inner.layout.notices()).arg(notice_text(&notice)).clone();
         self.link().send("notify", &publish).await.map(drop)
     }
 
@@ -313,7 +317,7 @@ impl SignatureStore for RedisStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.link().send("ping", &redis::cmd("PING")).await.map(drop)
+        self.link().send("ping", &::redis::cmd("PING")).await.map(drop)
     }
 }
 

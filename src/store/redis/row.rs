@@ -1,12 +1,12 @@
 //! L1. Records as text: what a script is given of them, and what it answers.
 
-use super::link::failed;
+use super::failed;
 use crate::{
     error::{Error, Result},
     signature::{Event, Record, SignatureKey, State, Status, StoreTime},
     store::{Head, Stored, Write},
 };
-use redis::{Cmd, Value};
+use ::redis::{Cmd, Value};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{sync::Arc, time::Duration};
 

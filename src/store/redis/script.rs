@@ -1,6 +1,6 @@
 //! L1. The scripts that the server runs. They are sent by their hash, and whole where the server does not know them.
 
-use redis::Cmd;
+use ::redis::Cmd;
 use sha1_smol::Sha1;
 use std::sync::LazyLock;
 
@@ -17,7 +17,7 @@ impl Script {
     /// The command that runs it, without its arguments.
     pub(super) fn command(&self, whole: bool, keys: &[&str]) -> Cmd {
         let (word, which) = if whole { ("EVAL", self.text) } else { ("EVALSHA", self.hash.as_str()) };
-        let mut command = redis::cmd(word);
+        let mut command = ::redis::cmd(word);
         command.arg(which).arg(keys.len()).arg(keys);
         command
     }

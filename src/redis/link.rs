@@ -1,9 +1,9 @@
-//! L1. The connection to the server: one for all operations of a store, shared and pipelined. It is made anew when it
+//! L0. The connection to the server: one for all operations of a store, shared and pipelined. It is made anew when it
 //! breaks, by a task of its own that all who need it wait for.
 
-use super::config::{Host, Place, RedisConfig, Tls};
+use super::server::{Host, Place, RedisServer, Tls};
 use crate::error::{Error, Result};
-use redis::{
+use ::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError,
     RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
     aio::{ConnectionLike, MultiplexedConnection},
@@ -17,9 +17,6 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
-
-/// The name in errors.
-pub(super) const STORE: &str = "redis";
 
 /// The first wait before another try, and the longest. Drawn between their halves and wholes, so that many processes do
 /// not all come back at once.
@@ -51,8 +48,9 @@ struct State {
     failure: Option<RedisError>,
 }
 
-pub(super) struct Link {
-    config: RedisConfig,
+pub(crate) struct Link {
+    server: RedisServer,
+    owner: Owner,
     state: watch::Sender<State>,
     connecting: Mutex<Option<JoinHandle<()>>>,
 }
@@ -91,21 +89,34 @@ fn remedy(error: &RedisError) -> Remedy {
     }
 }
 
-pub(super) fn failed(operation: &'static str, source: impl Into<BoxError>, retryable: bool) -> Error {
-    Error::Store { store: STORE, operation, source: source.into(), retryable }
+/// Whom a connection belongs to: what its errors are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Owner {
+    Store(&'static str),
+    Engine(&'static str),
+}
+
+impl Owner {
+    pub(crate) fn failed(self, operation: &'static str, source: impl Into<BoxError>, retryable: bool) -> Error {
+        let source = source.into();
+        match self {
+            Self::Store(store) => Error::Store { store, operation, source, retryable },
+            Self::Engine(engine) => Error::Engine { engine, operation, source, retryable },
+        }
+    }
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A wait that grows.
-pub(super) struct Backoff(Duration);
+pub(crate) struct Backoff(Duration);
 
 impl Backoff {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(FIRST_WAIT)
     }
 
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let wait = self.0.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.0 = (self.0 * 2).min(LONGEST_WAIT);
         wait
@@ -113,34 +124,38 @@ impl Backoff {
 }
 
 impl Link {
-    pub(super) fn new(config: RedisConfig) -> Arc<Self> {
-        Arc::new(Self { config, state: watch::Sender::default(), connecting: Mutex::default() })
+    pub(crate) fn new(server: RedisServer, owner: Owner) -> Arc<Self> {
+        Arc::new(Self { server, owner, state: watch::Sender::default(), connecting: Mutex::default() })
     }
 
-    pub(super) fn config(&self) -> &RedisConfig {
-        &self.config
+    pub(crate) fn server(&self) -> &RedisServer {
+        &self.server
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
     }
 
     /// Whether the connection itself may send something twice.
-    pub(super) fn resends(&self) -> bool {
-        matches!(self.config.place, Place::Cluster(_))
+    pub(crate) fn resends(&self) -> bool {
+        matches!(self.server.place, Place::Cluster(_))
     }
 
     /// Sends a command that may be carried out twice without harm.
-    pub(super) async fn send(self: &Arc<Self>, operation: &'static str, command: &Cmd) -> Result<Value> {
+    pub(crate) async fn send(self: &Arc<Self>, operation: &'static str, command: &Cmd) -> Result<Value> {
         self.run(operation, true, |_, _| command.clone()).await
     }
 
     /// Sends what `command` makes, until it is answered or patience is at its end. `command` is told whether to send the
     /// text of a script, and whether an earlier try may have been carried out. Only what is `repeatable` is sent again
     /// then.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         self: &Arc<Self>,
         operation: &'static str,
         repeatable: bool,
         command: impl Fn(bool, bool) -> Cmd,
     ) -> Result<Value> {
-        let deadline = Instant::now() + self.config.patience;
+        let deadline = Instant::now() + self.server.patience;
         let (mut whole_script, mut again, mut backoff) = (false, false, Backoff::new());
         loop {
             let (generation, mut connection) = self.connection(operation, deadline).await?;
@@ -154,20 +169,20 @@ impl Link {
                     whole_script = true;
                     continue;
                 }
-                Remedy::SendScript => return Err(failed(operation, error, false)),
+                Remedy::SendScript => return Err(self.owner.failed(operation, error, false)),
                 Remedy::Reconnect => {
                     self.give_up(generation);
                     if !repeatable {
-                        return Err(failed(operation, error, true));
+                        return Err(self.owner.failed(operation, error, true));
                     }
                     again = true;
                     Duration::ZERO
                 }
                 Remedy::Wait => backoff.next(),
-                Remedy::Fail { retryable } => return Err(failed(operation, error, retryable)),
+                Remedy::Fail { retryable } => return Err(self.owner.failed(operation, error, retryable)),
             };
             if Instant::now() + pause >= deadline {
-                return Err(failed(operation, error, true));
+                return Err(self.owner.failed(operation, error, true));
             }
             tokio::time::sleep(pause).await;
         }
@@ -190,11 +205,11 @@ impl Link {
                 (Ok(_), None) => {}
                 (Ok(_), Some(error)) => {
                     if let Remedy::Fail { retryable: false } = remedy(&error) {
-                        return Err(failed(operation, error, false));
+                        return Err(self.owner.failed(operation, error, false));
                     }
                 }
-                (Err(_), Some(error)) => return Err(failed(operation, error, true)),
-                (Err(_), None) => return Err(failed(operation, "no connection in time", true)),
+                (Err(_), Some(error)) => return Err(self.owner.failed(operation, error, true)),
+                (Err(_), None) => return Err(self.owner.failed(operation, "no connection in time", true)),
             }
         }
     }
@@ -228,7 +243,7 @@ fn current(state: &State) -> Option<(u64, Connection)> {
 async fn keep_trying(link: Weak<Link>) {
     let mut backoff = Backoff::new();
     loop {
-        let Some(config) = link.upgrade().map(|link| link.config.clone()) else { return };
+        let Some(config) = link.upgrade().map(|link| link.server.clone()) else { return };
         let opened = open(&config).await;
         let Some(link) = link.upgrade() else { return };
         match opened {
@@ -264,11 +279,15 @@ impl Drop for Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Link").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
-async fn open(config: &RedisConfig) -> RedisResult<Connection> {
+async fn open(config: &RedisServer) -> RedisResult<Connection> {
+    if config.tls.is_some() {
+        // Fails where the program has chosen another one, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
     let limits = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(config.connect_timeout))
         .set_response_timeout(Some(config.response_timeout));
@@ -282,7 +301,7 @@ async fn open(config: &RedisConfig) -> RedisResult<Connection> {
 }
 
 /// A client of one server: the only one, the present master, or any node of a cluster, the next one at each call.
-pub(super) async fn client(config: &RedisConfig) -> RedisResult<Client> {
+pub(crate) async fn client(config: &RedisServer) -> RedisResult<Client> {
     match &config.place {
         Place::Server(host) => of_host(config, host),
         Place::Socket(path) => Client::open(info(config, ConnectionAddr::Unix(path.into()))?),
@@ -299,7 +318,7 @@ pub(super) async fn client(config: &RedisConfig) -> RedisResult<Client> {
     }
 }
 
-fn of_host(config: &RedisConfig, host: &Host) -> RedisResult<Client> {
+fn of_host(config: &RedisServer, host: &Host) -> RedisResult<Client> {
     let info = info(config, address(config, host))?;
     match &config.tls {
         Some(tls) => Client::build_with_tls(info, certificates(tls)),
@@ -307,7 +326,7 @@ fn of_host(config: &RedisConfig, host: &Host) -> RedisResult<Client> {
     }
 }
 
-fn address(config: &RedisConfig, host: &Host) -> ConnectionAddr {
+fn address(config: &RedisServer, host: &Host) -> ConnectionAddr {
     let (name, port) = (host.name.clone(), host.port);
     match config.tls {
         Some(_) => ConnectionAddr::TcpTls { host: name, port, insecure: false, tls_params: None },
@@ -315,7 +334,7 @@ fn address(config: &RedisConfig, host: &Host) -> ConnectionAddr {
     }
 }
 
-fn info(config: &RedisConfig, address: ConnectionAddr) -> RedisResult<ConnectionInfo> {
+fn info(config: &RedisServer, address: ConnectionAddr) -> RedisResult<ConnectionInfo> {
     let info = address.into_connection_info()?;
     let mut settings = info.redis_settings().clone().set_db(config.database);
     if let Some(user) = &config.user {
@@ -330,12 +349,12 @@ fn info(config: &RedisConfig, address: ConnectionAddr) -> RedisResult<Connection
 fn certificates(tls: &Tls) -> TlsCertificates {
     let identity = tls.identity.clone();
     TlsCertificates {
-        client_tls: identity.map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key }),
+        client_tls: identity.map(|(client_cert, client_key)| ::redis::ClientTlsConfig { client_cert, client_key }),
         root_cert: tls.ca.clone(),
     }
 }
 
-fn cluster(config: &RedisConfig, hosts: &[Host]) -> RedisResult<ClusterClient> {
+fn cluster(config: &RedisServer, hosts: &[Host]) -> RedisResult<ClusterClient> {
     let nodes = hosts.iter().map(|host| info(config, address(config, host))).collect::<RedisResult<Vec<_>>>()?;
     let mut builder = ClusterClientBuilder::new(nodes)
         .connection_timeout(config.connect_timeout)
@@ -348,7 +367,7 @@ fn cluster(config: &RedisConfig, hosts: &[Host]) -> RedisResult<ClusterClient> {
     builder.build()
 }
 
-fn sentinel(config: &RedisConfig, hosts: &[Host], master: &str) -> RedisResult<SentinelClient> {
+fn sentinel(config: &RedisServer, hosts: &[Host], master: &str) -> RedisResult<SentinelClient> {
     let addresses: Vec<_> = hosts.iter().map(|host| address(config, host)).collect();
     let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
         .set_client_to_redis_db(config.database);

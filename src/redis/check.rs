@@ -1,12 +1,9 @@
-//! L1. Whether a server can be used: asked once, when a store is opened.
+//! L0. Whether a server can be used: asked once, when it is first connected to.
 
-use super::{
-    link::{Link, client, failed},
-    row::text,
-};
+use super::link::{Link, client};
 use crate::error::{Error, Result};
+use ::redis::{RedisResult, Value};
 use chrono::Utc;
-use redis::{RedisResult, Value};
 use std::{sync::Arc, time::Duration};
 
 /// The oldest version whose scripts and commands do what is needed.
@@ -19,7 +16,7 @@ fn refused(reason: String) -> Error {
 }
 
 /// Everything that must be so, and a line in the log for what should be.
-pub(super) async fn check(link: &Arc<Link>, trial_key: &str) -> Result<()> {
+pub(crate) async fn check(link: &Arc<Link>, trial_key: &str, allow_eviction: bool) -> Result<()> {
     // Of a cluster, one node speaks for all: they are configured alike.
     let (info, time) = match ask(link).await {
         Ok(answers) => answers,
@@ -27,23 +24,23 @@ pub(super) async fn check(link: &Arc<Link>, trial_key: &str) -> Result<()> {
             tracing::warn!("this user may not ask the Redis server for INFO: its version and policy were not checked");
             return try_to_write(link, trial_key).await;
         }
-        Err(error) => return Err(failed("start-up check", error, true)),
+        Err(error) => return Err(link.owner().failed("start-up check", error, true)),
     };
     check_version(&info)?;
-    check_policy(&info, link.config().allow_eviction)?;
+    check_policy(&info, allow_eviction)?;
     note_skew(time);
     try_to_write(link, trial_key).await
 }
 
 async fn ask(link: &Arc<Link>) -> RedisResult<(String, i64)> {
-    let config = link.config();
+    let server = link.server();
     let asked = async {
-        let mut connection = client(config).await?.get_multiplexed_async_connection().await?;
-        let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
-        let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut connection).await?;
+        let mut connection = client(server).await?.get_multiplexed_async_connection().await?;
+        let info: String = ::redis::cmd("INFO").query_async(&mut connection).await?;
+        let (seconds, micros): (i64, i64) = ::redis::cmd("TIME").query_async(&mut connection).await?;
         Ok((info, seconds * 1000 + micros / 1000))
     };
-    let limit = config.connect_timeout + config.response_timeout;
+    let limit = server.connect_timeout + server.response_timeout;
     let answer = tokio::time::timeout(limit, asked).await;
     answer.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
 }
@@ -91,17 +88,17 @@ fn note_skew(server: i64) {
 
 async fn try_to_write(link: &Arc<Link>, key: &str) -> Result<()> {
     let explained = |error: Error| match error {
-        Error::Store { source, retryable: false, .. } => {
-            refused(format!("cannot write to {}: {source}", link.config().whereabouts()))
+        Error::Store { source, retryable: false, .. } | Error::Engine { source, retryable: false, .. } => {
+            refused(format!("cannot write to {}: {source}", link.server().whereabouts()))
         }
         other => other,
     };
-    let set = redis::cmd("SET").arg(key).arg("1").arg("PX").arg(10_000).clone();
+    let set = ::redis::cmd("SET").arg(key).arg("1").arg("PX").arg(10_000).clone();
     let answer = link.send("start-up check", &set).await.map_err(explained)?;
     if !matches!(answer, Value::Okay) {
-        return Err(refused(format!("a write was answered with {:?}", text("start-up check", &answer))));
+        return Err(refused("a write was answered with something else than OK".into()));
     }
-    link.send("start-up check", redis::cmd("DEL").arg(key)).await.map(drop)
+    link.send("start-up check", ::redis::cmd("DEL").arg(key)).await.map(drop)
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
-//! L1. Reads Redis URLs. By hand, because several hosts in one authority are no valid URL for a parser of URLs.
+//! L0. Reads Redis URLs. By hand, because several hosts in one authority are no valid URL for a parser of URLs.
 
-use super::config::{Host, Place, RedisConfig, Tls};
+use super::server::{Host, Place, RedisServer, Tls};
 use crate::error::{Error, Result};
 use percent_encoding::percent_decode_str;
+
+/// Names and values.
+type Parameters = Vec<(String, String)>;
 
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -17,7 +20,8 @@ fn decoded(text: &str, what: &str) -> Result<String> {
     text.map(Into::into).map_err(|_| invalid(format!("has a {what} that is not UTF-8")))
 }
 
-pub(super) fn parse(text: &str) -> Result<RedisConfig> {
+/// A server, and the parameters of these names, which are for somebody else.
+pub(super) fn parse(text: &str, others: &[&str]) -> Result<(RedisServer, Parameters)> {
     let (scheme, rest) = text.trim().split_once("://").ok_or_else(|| invalid("has no scheme, such as redis://"))?;
     let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));
     if rest.contains('#') || query.contains('#') {
@@ -30,7 +34,7 @@ pub(super) fn parse(text: &str) -> Result<RedisConfig> {
         "rediss-sentinel" => (Kind::Sentinel, true),
         "redis-cluster" => (Kind::Cluster, false),
         "rediss-cluster" => (Kind::Cluster, true),
-        "unix" | "redis+unix" => return socket(rest, query),
+        "unix" | "redis+unix" => return socket(rest, query, others),
         _ => {
             return Err(invalid(
                 "has an unknown scheme; known: redis, rediss, unix, redis-sentinel, rediss-sentinel, redis-cluster, \
@@ -43,7 +47,7 @@ pub(super) fn parse(text: &str) -> Result<RedisConfig> {
     let hosts = hosts.split(',').map(|text| host(text, kind.port())).collect::<Result<Vec<_>>>()?;
     let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let (place, database) = kind.place(hosts, &segments)?;
-    let mut config = RedisConfig::at(place);
+    let mut config = RedisServer::at(place);
     config.database = database;
     config.tls = is_tls.then(Tls::default);
     if let Some(credentials) = credentials {
@@ -51,7 +55,7 @@ pub(super) fn parse(text: &str) -> Result<RedisConfig> {
         config.user = Some(decoded(user, "user")?).filter(|user| !user.is_empty());
         config.password = password.map(|password| decoded(password, "password")).transpose()?;
     }
-    parameters(config, query)
+    parameters(config, query, others)
 }
 
 #[derive(Clone, Copy)]
@@ -106,21 +110,20 @@ fn host(text: &str, default: u16) -> Result<Host> {
     Ok(Host { name: name.to_owned(), port })
 }
 
-fn socket(path: &str, query: &str) -> Result<RedisConfig> {
+fn socket(path: &str, query: &str, others: &[&str]) -> Result<(RedisServer, Parameters)> {
     if !path.starts_with('/') {
         return Err(invalid("needs the whole path of the socket: unix:///run/redis.sock"));
     }
-    parameters(RedisConfig::at(Place::Socket(decoded(path, "path")?)), query)
+    parameters(RedisServer::at(Place::Socket(decoded(path, "path")?)), query, others)
 }
 
-fn parameters(mut config: RedisConfig, query: &str) -> Result<RedisConfig> {
-    let (mut certificate, mut key) = (None, None);
+fn parameters(mut config: RedisServer, query: &str, others: &[&str]) -> Result<(RedisServer, Parameters)> {
+    let (mut certificate, mut key, mut rest) = (None, None, Vec::new());
     for (name, value) in query.split('&').filter(|pair| !pair.is_empty()).map(|p| p.split_once('=').unwrap_or((p, "")))
     {
         let value = decoded(value, "parameter")?;
         let is_socket = matches!(config.place, Place::Socket(_));
         match name {
-            "prefix" => config.prefix = value,
             "ca" => config = needs_tls(config)?.ca(read(&value)?),
             "cert" => certificate = Some(read(&value)?),
             "key" => key = Some(read(&value)?),
@@ -129,18 +132,22 @@ fn parameters(mut config: RedisConfig, query: &str) -> Result<RedisConfig> {
             }
             "user" if is_socket => config.user = Some(value),
             "pass" if is_socket => config.password = Some(value),
+            other if others.contains(&other) => rest.push((other.to_owned(), value)),
             // The value is left out: it may be a secret under a misspelt name.
-            _ => return Err(invalid(format!("has an unknown parameter `{name}`; known: prefix, ca, cert, key"))),
+            _ => {
+                let known: String = others.iter().map(|other| format!(", {other}")).collect();
+                return Err(invalid(format!("has an unknown parameter `{name}`; known: ca, cert, key{known}")));
+            }
         }
     }
     match (certificate, key) {
-        (None, None) => Ok(config),
-        (Some(certificate), Some(key)) => Ok(needs_tls(config)?.client_certificate(certificate, key)),
+        (None, None) => Ok((config, rest)),
+        (Some(certificate), Some(key)) => Ok((needs_tls(config)?.client_certificate(certificate, key), rest)),
         _ => Err(invalid("needs both `cert` and `key`, or neither")),
     }
 }
 
-fn needs_tls(config: RedisConfig) -> Result<RedisConfig> {
+fn needs_tls(config: RedisServer) -> Result<RedisServer> {
     match config.tls {
         Some(_) => Ok(config),
         None => Err(invalid("has certificates but no TLS; use rediss://")),
@@ -155,6 +162,10 @@ fn read(path: &str) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<RedisServer> {
+        super::parse(text, &[]).map(|(server, _)| server)
+    }
+
     fn host(name: &str, port: u16) -> Host {
         Host { name: name.into(), port }
     }
@@ -165,9 +176,9 @@ mod tests {
         assert_eq!(one.place, Place::Server(host("example.org", 7000)));
         assert_eq!((one.user.as_deref(), one.password.as_deref(), one.database), (Some("user"), Some("p@ss"), 3));
         assert!(one.tls.is_none());
-        let tls = parse("rediss://:only@[::1]?prefix=shop").unwrap();
+        let tls = parse("rediss://:only@[::1]").unwrap();
         assert_eq!(tls.place, Place::Server(host("::1", 6379)));
-        assert_eq!((tls.user, tls.password.as_deref(), tls.prefix.as_str()), (None, Some("only"), "shop"));
+        assert_eq!((tls.user, tls.password.as_deref()), (None, Some("only")));
         assert!(tls.tls.is_some());
         let sentinel = parse("redis-sentinel://a,b:1/main/2").unwrap();
         let hosts = vec![host("a", 26379), host("b", 1)];
@@ -207,9 +218,6 @@ mod tests {
         let good = parse("redis://:secret@host").unwrap();
         assert!(good.check().is_ok());
         for bad in [
-            good.clone().prefix(""),
-            good.clone().prefix("a{b}"),
-            good.clone().prefix("a b"),
             good.patience(std::time::Duration::ZERO),
             parse("redis-cluster://:secret@host/1").unwrap(),
             parse("unix:///x?pass=secret").unwrap().ca("pem"),

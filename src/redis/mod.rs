@@ -1,0 +1,11 @@
+//! L0. Connections to Redis, for the stores and adapters that live there: where the server is, one shared connection that
+//! is made anew when it breaks, and whether the server can be used.
+
+mod check;
+mod link;
+mod server;
+mod url;
+
+pub(crate) use check::check;
+pub(crate) use link::{Backoff, Link, Owner, client};
+pub use server::RedisServer;
