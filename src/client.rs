@@ -1,5 +1,7 @@
 //! L6. Where everything is put together: the only place that knows which client was supplied.
 
+#[cfg(feature = "taskiq")]
+use crate::adapters::taskiq::{TaskiqAdapter, TaskiqBroker};
 #[cfg(feature = "redis")]
 use crate::store::redis::{RedisConfig, RedisStore};
 use crate::{
@@ -47,12 +49,21 @@ pub struct SuppliedClient(Supplied);
 #[derive(Debug)]
 enum Supplied {
     Embedded(EmbeddedEngine),
+    #[cfg(feature = "taskiq")]
+    Taskiq(Box<TaskiqBroker>),
     Adapter(Arc<dyn TaskManagerAdapter>),
 }
 
 impl From<EmbeddedEngine> for SuppliedClient {
     fn from(engine: EmbeddedEngine) -> Self {
         Self(Supplied::Embedded(engine))
+    }
+}
+
+#[cfg(feature = "taskiq")]
+impl From<TaskiqBroker> for SuppliedClient {
+    fn from(broker: TaskiqBroker) -> Self {
+        Self(Supplied::Taskiq(Box::new(broker)))
     }
 }
 
@@ -91,6 +102,13 @@ impl Mageflow {
     /// On an embedded engine that was configured, or that is shared.
     pub fn with_embedded(engine: EmbeddedEngine) -> MageflowBuilder {
         Self::new(engine)
+    }
+
+    /// On a TaskIQ broker, beside Python workers and clients. Signatures are kept in the Redis of the broker, unless the
+    /// program or `REDIS_URL` names another store.
+    #[cfg(feature = "taskiq")]
+    pub fn with_taskiq(broker: TaskiqBroker) -> MageflowBuilder {
+        Self::new(broker)
     }
 
     /// On the engine of an adapter of your own.
@@ -287,17 +305,24 @@ impl MageflowBuilder {
                 Supplied::Embedded(EmbeddedEngine::new())
             }
         };
-        let (adapter, own_store): (Arc<dyn TaskManagerAdapter>, Option<Arc<dyn SignatureStore>>) = match supplied {
+        let (adapter, own_store): (Arc<dyn TaskManagerAdapter>, Option<ChosenStore>) = match supplied {
             Supplied::Embedded(engine) => {
                 // Whoever shares the engine shares its signatures.
-                let store = engine.beside(MemoryStore::new).unwrap_or_default();
-                (Arc::new(engine), Some(store))
+                let store: Arc<MemoryStore> = engine.beside(MemoryStore::new).unwrap_or_default();
+                (Arc::new(engine), Some(ChosenStore::Given(store)))
+            }
+            #[cfg(feature = "taskiq")]
+            Supplied::Taskiq(broker) => {
+                let adapter = TaskiqAdapter::connect(*broker).await?;
+                // An engine that lives on Redis uses that Redis.
+                let store = RedisConfig::from(adapter.server().clone());
+                (Arc::new(adapter), Some(ChosenStore::Redis(Ok(Box::new(store)))))
             }
             Supplied::Adapter(adapter) => (adapter, None),
         };
-        let store = match self.store.or_else(ChosenStore::from_env) {
+        let store = match self.store.or_else(ChosenStore::from_env).or(own_store) {
             Some(chosen) => Some(chosen.open().await?),
-            None => own_store,
+            None => None,
         };
         let known = registry
             .iter()

@@ -4,12 +4,14 @@
 //! the signature store, never knows what a chain is, never installs signal handlers and never logs inputs.
 
 pub mod embedded;
+#[cfg(feature = "taskiq")]
+pub mod taskiq;
 
 use crate::{
     error::Result,
     task::{
-        Arguments, Json, NativeContext, TaskData, TaskDefinition, TaskExecutionInfo, TaskFailure, TaskId, TaskName,
-        TaskOptions, TaskOverrides, TaskResult,
+        Arguments, Backoff, Json, NativeContext, TaskData, TaskDefinition, TaskExecutionInfo, TaskFailure, TaskId,
+        TaskName, TaskOptions, TaskOverrides, TaskResult,
     },
 };
 use async_trait::async_trait;
@@ -98,6 +100,9 @@ pub struct Capabilities {
     pub durable_queue: bool,
     /// Submitted tasks are seen by the workers of other processes.
     pub shared_queue: bool,
+    /// An id that was never sent is told apart from a task that waits. Where it is not, what may have got lost on its way
+    /// is sent once more; of signed work the gate lets one of them run.
+    pub tells_unknown: bool,
     /// A result can be read after the end, and waited for.
     pub results: bool,
     /// A start can be delayed.
@@ -144,6 +149,29 @@ pub const FRAMEWORK_TASKS: [&str; 5] = [
     "mageflow_on_swarm_item_error",
     "mageflow_swarm_fill_tasks",
 ];
+
+impl FrameworkTask {
+    /// One entry for each of [`FRAMEWORK_TASKS`], for engines that have no settings of their own for them.
+    pub fn usual() -> Vec<Self> {
+        FRAMEWORK_TASKS.into_iter().map(|name| Self { name, options: usual_options(name) }).collect()
+    }
+}
+
+fn usual_options(name: &str) -> TaskOptions {
+    let (retries, minutes) = match name {
+        "mageflow_on_chain_done" | "mageflow_on_chain_error" => (3, 5),
+        // Reports of items are many and short; a stuck one must not hold its slot for long.
+        "mageflow_on_swarm_item_done" => (5, 1),
+        "mageflow_on_swarm_item_error" => (5, 5),
+        _ => (4, 5),
+    };
+    TaskOptions {
+        retries,
+        timeout: Some(Duration::from_secs(minutes * 60)),
+        backoff: Backoff::exponential(Duration::from_millis(100), Duration::from_secs(10)),
+        ..TaskOptions::default()
+    }
+}
 
 /// A connection to one task manager.
 #[async_trait]

@@ -146,7 +146,8 @@ impl Engine {
         }
         let id = record.key.dispatch_id(record.state.epoch);
         let known = match self.workflow().result(&id).await {
-            Ok(result) => matches!(result.status, TaskStatus::Pending | TaskStatus::Running),
+            Ok(result) if result.status == TaskStatus::Pending => self.capabilities().tells_unknown,
+            Ok(result) => result.status == TaskStatus::Running,
             Err(_) => false,
         };
         // Known to the engine: it will come. The longer it waits, the less often is it asked about.

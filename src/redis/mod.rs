@@ -3,9 +3,11 @@
 
 mod check;
 mod link;
+mod script;
 mod server;
 mod url;
 
 pub(crate) use check::check;
-pub(crate) use link::{Backoff, Link, Owner, client};
+pub(crate) use link::{Backoff, Link, Owner, blocking, client};
+pub(crate) use script::Script;
 pub use server::RedisServer;

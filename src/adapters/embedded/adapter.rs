@@ -1,9 +1,6 @@
 //! L2, embedded engine. What it can do, and its two halves.
 
-use super::{
-    EmbeddedEngine, context::EmbeddedContext, framework_tasks::framework_tasks, worker::EmbeddedWorker,
-    workflow::EmbeddedWorkflow,
-};
+use super::{EmbeddedEngine, context::EmbeddedContext, worker::EmbeddedWorker, workflow::EmbeddedWorkflow};
 use crate::{
     adapters::{
         Capabilities, FrameworkTask, NativeTask, TaskManagerAdapter, WorkerAdapter, WorkerOptions, WorkflowAdapter,
@@ -24,6 +21,7 @@ impl TaskManagerAdapter for EmbeddedEngine {
         Capabilities {
             durable_queue: false,
             shared_queue: false,
+            tells_unknown: true,
             results: true,
             delay: true,
             priority: true,
@@ -49,7 +47,7 @@ impl TaskManagerAdapter for EmbeddedEngine {
     }
 
     fn create_framework_tasks(&self) -> Vec<FrameworkTask> {
-        framework_tasks()
+        FrameworkTask::usual()
     }
 
     fn workflow(&self) -> Arc<dyn WorkflowAdapter> {

@@ -17,7 +17,6 @@
 mod adapter;
 mod config;
 mod context;
-mod framework_tasks;
 mod queue;
 mod results;
 mod run;

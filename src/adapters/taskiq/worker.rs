@@ -1,0 +1,244 @@
+//! L2, TaskIQ engine. The receiving half: takes entries while slots are free, renews what it holds, takes over what others
+//! lost, and gives back what it cannot end.
+
+use super::{
+    Shared,
+    finish::{Finish, Finisher, Held},
+    reader::Reader,
+    run::Runner,
+    stream::{self, Entry},
+};
+use crate::{
+    adapters::{DeliveryHandler, Shutdown, StopReason, WorkerAdapter, WorkerOptions},
+    error::Result,
+    redis::Backoff,
+};
+use async_trait::async_trait;
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// What the names of our consumers begin with: they renew what they hold, so one that does not is gone.
+pub(super) const CONSUMER: &str = "mageflow-";
+/// Slots for the library's own tasks, besides those of the user's.
+const FRAMEWORK_SLOTS: usize = 8;
+/// The most entries taken at once.
+const MOST_TAKEN: usize = 256;
+/// How long one wait for entries lasts.
+const WAIT: Duration = Duration::from_secs(2);
+/// Outcomes that may wait to be recorded.
+const OUTCOMES: usize = 1024;
+/// How long what was asked to stop may take to give itself back.
+const GIVE_BACK: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct TaskiqWorker {
+    shared: Arc<Shared>,
+    options: WorkerOptions,
+}
+
+impl TaskiqWorker {
+    pub(super) fn new(shared: Arc<Shared>, options: WorkerOptions) -> Self {
+        Self { shared, options }
+    }
+}
+
+/// Queues and slots that belong together.
+struct Pool {
+    runner: Arc<Runner>,
+    keys: Vec<Arc<str>>,
+    slots: Arc<Semaphore>,
+    running: JoinSet<()>,
+    looked_after: Instant,
+}
+
+#[async_trait]
+impl WorkerAdapter for TaskiqWorker {
+    async fn start(self: Box<Self>, handler: Arc<dyn DeliveryHandler>, ready: CancellationToken) -> Result<()> {
+        let Self { shared, options } = *self;
+        let consumer: Arc<str> = format!("{CONSUMER}{}", crate::task::TaskId::new()).into();
+        let held = Arc::new(Held::default());
+        let (outcomes, finishing) = mpsc::channel(OUTCOMES);
+        let ttls = options.tasks.iter().filter_map(|task| Some((task.name.clone(), task.options.result_ttl?)));
+        let ttls = Arc::new(ttls.collect::<std::collections::HashMap<_, _>>());
+        let runner = || {
+            let (shared, handler, held) = (shared.clone(), handler.clone(), held.clone());
+            Runner::new(shared, handler, consumer.clone(), held, outcomes.clone(), ttls.clone())
+        };
+        let users: Vec<Arc<str>> =
+            options.queues.iter().map(|queue| shared.broker.key_of(Some(queue)).into()).collect();
+        let own: Vec<Arc<str>> = vec![options.framework_queue.as_str().into()];
+        let all: Vec<_> = users.iter().chain(&own).cloned().collect();
+        for key in &all {
+            shared.ensure_group(key).await?;
+        }
+        let pools = [Pool::new(runner(), users, options.concurrency), Pool::new(runner(), own, FRAMEWORK_SLOTS)];
+        drop(outcomes);
+        ready.cancel();
+        let (shutdown, grace) = (&options.shutdown, options.grace);
+        let [first, second] = pools.map(|pool| pool.work(consumer.clone(), shutdown, grace));
+        // What ends the pools ends the outcomes, and what ends those ends the rest.
+        let worked = async {
+            tokio::join!(first, second);
+        };
+        let finished = Finisher::new(shared.clone()).run(finishing, shutdown.now.clone(), grace);
+        tokio::select! {
+            ((), ()) = async { tokio::join!(worked, finished) } => {}
+            () = renew(&shared, &held, &consumer) => {}
+            () = release(&shared, &all) => {}
+        }
+        for key in &all {
+            // What is left, if anything, is found by its age.
+            if held.of(key).is_empty() {
+                let _ = shared.link.send("leave", &stream::leave(&shared.broker, &consumer, key)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says again and again that what is held is still being worked on.
+async fn renew(shared: &Arc<Shared>, held: &Held, consumer: &str) {
+    let mut ticks = tokio::time::interval(shared.broker.lease / 3);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for (key, ids) in held.all() {
+            for ids in ids.chunks(500) {
+                let renewed = shared.link.send("renew", &stream::renew(&shared.broker, consumer, &key, ids)).await;
+                if let Err(error) = renewed {
+                    tracing::warn!(%error, key = &*key, "cannot renew the hold on messages");
+                }
+            }
+        }
+    }
+}
+
+/// Moves messages that were held back to their streams when their time has come.
+async fn release(shared: &Arc<Shared>, keys: &[Arc<str>]) {
+    /// How late a message may be that another process held back.
+    const LOOK: Duration = Duration::from_millis(500);
+    loop {
+        let nudged = shared.held_back.notified();
+        let mut nudged = pin!(nudged);
+        nudged.as_mut().enable();
+        let mut next = LOOK;
+        for key in keys {
+            let answer = shared.link.run("release", true, |whole, _| stream::release(&shared.broker, key, whole)).await;
+            match answer {
+                Ok(::redis::Value::Int(due)) if due >= 0 => {
+                    next = next.min(Duration::from_millis(u64::try_from(due).unwrap_or(0)));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, key = &**key, "cannot look for messages that are due"),
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(next) => {}
+            () = nudged => {}
+        }
+    }
+}
+
+impl Pool {
+    fn new(runner: Runner, keys: Vec<Arc<str>>, slots: usize) -> Self {
+        Self {
+            runner: Arc::new(runner),
+            keys,
+            slots: Arc::new(Semaphore::new(slots)),
+            running: JoinSet::new(),
+            looked_after: Instant::now(),
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.runner.shared()
+    }
+
+    async fn work(mut self, consumer: Arc<str>, shutdown: &Shutdown, grace: Duration) {
+        let mut reader = Reader::new(self.shared().clone(), consumer.clone());
+        let mut backoff = Backoff::new();
+        while !shutdown.drain.is_cancelled() {
+            let permit = tokio::select! {
+                permit = self.slots.clone().acquire_owned() => permit,
+                () = shutdown.drain.cancelled() => break,
+            };
+            // The semaphore is never closed.
+            let Ok(first) = permit else { break };
+            while self.running.try_join_next().is_some() {}
+            let free = 1 + self.slots.available_permits();
+            let mut permits = Permits { first: Some(first), slots: &self.slots.clone() };
+            if self.looked_after.elapsed() >= self.shared().broker.lease / 2 {
+                self.looked_after = Instant::now();
+                for entry in reader.take_over(&self.keys, free.min(MOST_TAKEN), self.runner.held()).await {
+                    self.run(entry, permits.next());
+                }
+            }
+            let Some(first) = permits.first.take() else { continue };
+            permits.first = Some(first);
+            let count = (1 + self.slots.available_permits()).min(MOST_TAKEN);
+            match reader.read(&self.keys, count, WAIT, &shutdown.drain).await {
+                Ok(entries) => {
+                    backoff = Backoff::new();
+                    for entry in entries {
+                        self.run(entry, permits.next());
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read messages; trying again");
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff.next()) => {}
+                        () = shutdown.drain.cancelled() => {}
+                    }
+                }
+            }
+        }
+        self.drain(shutdown, grace).await;
+    }
+
+    fn run(&mut self, entry: Entry, permit: Option<OwnedSemaphorePermit>) {
+        // From here on it is renewed, whether it runs already or not.
+        let held = self.runner.held().hold(entry.id.clone());
+        let runner = self.runner.clone();
+        self.running.spawn(async move {
+            runner.run(entry, held).await;
+            drop(permit);
+        });
+    }
+
+    async fn drain(mut self, shutdown: &Shutdown, grace: Duration) {
+        let ended = async |running: &mut JoinSet<()>| while running.join_next().await.is_some() {};
+        tokio::select! {
+            () = ended(&mut self.running) => return,
+            () = tokio::time::sleep(grace) => {}
+            () = shutdown.now.cancelled() => {}
+        }
+        self.runner.stop_all(StopReason::Shutdown);
+        let _ = tokio::time::timeout(GIVE_BACK, ended(&mut self.running)).await;
+        // What is dropped here is not renewed any more and comes back when its lease has ended.
+        self.running.shutdown().await;
+    }
+}
+
+/// The slots of entries that were taken together.
+struct Permits<'a> {
+    first: Option<OwnedSemaphorePermit>,
+    slots: &'a Arc<Semaphore>,
+}
+
+impl Permits<'_> {
+    fn next(&mut self) -> Option<OwnedSemaphorePermit> {
+        // Only one loop takes permits, so those that were free are still there.
+        self.first.take().or_else(|| self.slots.clone().try_acquire_owned().ok())
+    }
+}
+
+/// For those who build a [`Finish`].
+pub(super) type Outcomes = mpsc::Sender<Finish>;
