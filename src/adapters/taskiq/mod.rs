@@ -11,6 +11,7 @@ mod reader;
 mod replies;
 mod run;
 mod stream;
+#[allow(dead_code)] // Python labels, pipelines and schedules are read by what comes next.
 mod wire;
 mod worker;
 mod workflow;

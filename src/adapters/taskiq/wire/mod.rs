@@ -1,0 +1,27 @@
+//! L2. What stands on the wire, and back. Pure: takes bytes and values, gives bytes and values.
+//!
+//! Everything that is read here was written by others, so it is read leniently and with [`error::Limits`]. An error says what is
+//! wrong and where, never what the message contained.
+//!
+//! | File | What it holds |
+//! |---|---|
+//! | `message`, `labels`, `own` | messages, their typed labels, and the labels that only this library knows |
+//! | `result`, `failure` | what is stored of an ended task, and errors in the form of Python exceptions |
+//! | `value` | the two serializers of stored values, told apart by the first byte |
+//! | `pickle` | pickles of plain data, in `read` and `write`; nothing in them is ever executed |
+//! | `object`, `text` | JSON objects as the texts of their fields; writing JSON |
+//! | `pipeline` | what the labels of taskiq-pipelines say about the next step |
+//! | `schedule` | the entries of `ListRedisScheduleSource` |
+
+pub(super) mod error;
+pub(super) mod failure;
+pub(super) mod labels;
+pub(super) mod message;
+mod object;
+pub(super) mod own;
+pub(super) mod pickle;
+#[cfg(test)]
+mod python;
+pub(super) mod result;
+mod text;
+pub(super) mod value;
