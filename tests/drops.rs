@@ -344,6 +344,24 @@ async fn a_handler_of_a_wake_up_dropped_at_any_await_is_made_up_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_child_tells_a_swarm_after_its_end_is_taken_in_though_the_wake_up_is_lost() {
+    let world = World::new().await;
+    let handle = world.mage.sign(swarm([ok("a"), ok("b")])).untyped().run_no_wait(args![7]).await.unwrap();
+    let item = world.deliver_up_to(|message| is_at(message, "0")).await;
+    handle.cancel().await.unwrap();
+    world.engine.deliver(item).await;
+    // The process ends here, with all that waits in it.
+    while world.engine.take(0).is_some() {}
+    world.settle().await;
+    let loaded = world.store.load(std::slice::from_ref(handle.key()), &[]).await.unwrap();
+    let swarm = loaded.records[0].as_ref().unwrap();
+    assert!(swarm.inbox.is_empty(), "{:?}", swarm.inbox);
+    assert_eq!((swarm.record.state.counters.running, swarm.record.state.counters.cancelled), (0, 2));
+    // Nothing is left to be looked at, or the graph would be kept for ever.
+    assert_eq!(world.store.overdue(10, GRACE).await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_submission_dropped_at_any_await_was_made_or_not() {
     fastrand::seed(1);
     let log = Log::default();

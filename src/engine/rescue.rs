@@ -144,13 +144,16 @@ impl Engine {
         self.commit(change).await.map(drop)
     }
 
-    /// Something ran on below an ended container. It is swept once more, until nothing lives there.
+    /// Something ran on below an ended container. What it told is taken in, and it is swept once more, until nothing
+    /// lives there.
     async fn rescue_ended(&self, located: super::Located) -> Result<()> {
-        let record = Record::clone(&located.stored.record);
-        let key = record.key.clone();
+        let mut record = Record::clone(&located.stored.record);
+        let (key, inbox) = (record.key.clone(), &located.stored.inbox);
+        // Whoever was to be woken for it is gone.
+        record.absorb_late(inbox);
         let mut change = Change::new(key.graph(), located.now);
         let alarm = self.alarm(&record);
-        change.update(&located.stored, record, 0, alarm);
+        change.update(&located.stored, record, inbox.len(), alarm);
         self.commit(change).await?;
         self.sweep(&key).await
     }
