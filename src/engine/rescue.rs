@@ -58,6 +58,12 @@ impl Engine {
 
     /// A container gets a wake-up of its own. The longer nothing happens to it, the less often.
     async fn wake_later(&self, located: super::Located, wake: Wake) -> Result<()> {
+        if !located.stored.inbox.is_empty() {
+            // Whatever is written, the alarms of these events would still ring, and a wake-up on its way would meet a
+            // change. That this look was claimed is what puts the next one off.
+            self.carry_out(vec![Promise::Wake(wake)], &[]).await;
+            return Ok(());
+        }
         let record = Record::clone(&located.stored.record);
         let mut change = Change::new(record.key.graph(), located.now);
         let touched = match record.state.touched {
