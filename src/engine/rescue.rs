@@ -79,6 +79,12 @@ impl Engine {
 
     /// A container gets a wake-up of its own. The longer nothing happens to it, the less often.
     async fn wake_later(&self, located: super::Located, wake: Wake) -> Result<()> {
+        if !located.stored.inbox.is_empty() {
+            // Whatever is written, the alarms of these events would still ring, and a wake-up on its way would meet a
+            // change. That this look was claimed is what puts the next one off.
+            self.carry_out(vec![Promise::Wake(wake)], &[]).await;
+            return Ok(());
+        }
         let record = Record::clone(&located.stored.record);
         let mut change = Change::new(record.key.graph(), located.now);
         let touched = match record.state.touched {
@@ -165,13 +171,16 @@ impl Engine {
         self.commit(change).await.map(drop)
     }
 
-    /// Something ran on below an ended container. It is swept once more, until nothing lives there.
+    /// Something ran on below an ended container. What it told is taken in, and it is swept once more, until nothing
+    /// lives there.
     async fn rescue_ended(&self, located: super::Located) -> Result<()> {
-        let record = Record::clone(&located.stored.record);
-        let key = record.key.clone();
+        let mut record = Record::clone(&located.stored.record);
+        let (key, inbox) = (record.key.clone(), &located.stored.inbox);
+        // Whoever was to be woken for it is gone.
+        record.absorb_late(inbox);
         let mut change = Change::new(key.graph(), located.now);
         let alarm = self.alarm(&record);
-        change.update(&located.stored, record, 0, alarm);
+        change.update(&located.stored, record, inbox.len(), alarm);
         self.commit(change).await?;
         self.sweep(&key).await
     }
