@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// The longest time between two looks at what nobody here can run.
 const LONGEST_LEAVE: Duration = Duration::from_secs(10);
+/// The most times `dispatch_grace` between two looks at what waits.
+const LONGEST_LATER: u32 = 10;
 /// How many records one round takes on.
 const BATCH: usize = 256;
 
@@ -77,6 +79,13 @@ impl Engine {
         self.commit(change).await.map(drop)
     }
 
+    /// When to look again at what nothing has happened to for so long: the longer, the less often, within limits. If its
+    /// process is lost right after a look, nobody looks before the next.
+    fn later(&self, idle: Duration) -> Duration {
+        let grace = self.config().dispatch_grace;
+        (idle / 2).clamp(grace, grace.saturating_mul(LONGEST_LATER))
+    }
+
     /// A container gets a wake-up of its own. The longer nothing happens to it, the less often.
     async fn wake_later(&self, located: super::Located, wake: Wake) -> Result<()> {
         if !located.stored.inbox.is_empty() {
@@ -94,7 +103,7 @@ impl Engine {
         let (idle, ttl) = (touched.until(located.now), record.plan.ttl.active);
         // If its TTL ends before the next look, that is when to look.
         let left = ttl.checked_sub(idle).filter(|left| !left.is_zero()).unwrap_or(ttl);
-        let again = self.config().dispatch_grace.max(idle / 2).min(left);
+        let again = self.later(idle).min(left);
         change.update_untouched(&located.stored, record, Some(again), touched);
         change.promise(Promise::Wake(wake));
         self.commit(change).await.map(drop)
@@ -157,7 +166,7 @@ impl Engine {
         };
         // Known to the engine: it will come. The longer it waits, the less often is it asked about.
         let idle = touched.until(located.now);
-        let again = self.config().dispatch_grace.max(idle / 2).min(record.plan.ttl.active);
+        let again = self.later(idle).min(record.plan.ttl.active);
         if !known && record.state.native > 0 {
             // The engine counts attempts of a sending from 1, so a sending that lost count is replaced.
             record.state.epoch += 1;
