@@ -8,7 +8,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     registry::Registry,
-    task::TaskDefinition,
+    task::{DEFAULT_QUEUE, TaskDefinition},
 };
 use std::{collections::BTreeSet, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
@@ -26,9 +26,6 @@ pub(crate) struct WorkerParts {
     pub(crate) on_startup: Vec<Hook>,
     pub(crate) on_shutdown: Vec<Hook>,
 }
-
-/// The queue that tasks without one of their own are sent to.
-pub(crate) const DEFAULT_QUEUE: &str = "default";
 
 /// A worker before it is started.
 #[must_use = "a worker does nothing before `start` or `spawn`"]
@@ -117,15 +114,21 @@ impl Worker {
             worker = %name, engine = parts.engine.adapter().name(), queues = %options.queues.join(","), concurrency,
             tasks = options.tasks.len(), "worker starts"
         );
+        let queues = options.queues.clone();
         let adapter = parts.engine.adapter().worker(options)?;
         let runner = TaskRunner::new(parts.engine.clone(), parts.registry.clone(), parts.state.clone());
         let is_ready = ready.clone();
+        // Ends with the drain, or with whatever else ends the worker.
+        let fetching = shutdown.drain.child_token();
+        parts.engine.serves(&queues, &fetching);
         let task = tokio::spawn(async move {
             let supervised = CancellationToken::new();
             let _stop = supervised.clone().drop_guard();
             let engine = parts.engine.clone();
             let supervisor = tokio::spawn(async move { engine.supervise(supervised).await });
+            let fetching = fetching.drop_guard();
             let ended = adapter.start(Arc::new(runner), is_ready).await;
+            drop(fetching);
             parts.engine.settled().await;
             supervisor.abort();
             let mut ended = ended;

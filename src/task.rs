@@ -13,7 +13,7 @@ pub use definition::{ParameterInfo, SchemaFn, TaskDefinition, TaskInfo};
 pub use error::{FailureKind, TaskError, TaskFailure};
 pub use info::{NativeContext, TaskData, TaskExecutionInfo};
 pub use json::Json;
-pub use options::{Backoff, Priority, TaskOptions, TaskOverrides};
+pub use options::{Backoff, DEFAULT_QUEUE, Priority, TaskOptions, TaskOverrides};
 pub(crate) use result::new_uuid;
 pub use result::{TaskId, TaskResult, TaskStatus};
 

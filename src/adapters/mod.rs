@@ -96,6 +96,8 @@ pub enum WhenFull {
 pub struct Capabilities {
     /// Submitted tasks outlive this process.
     pub durable_queue: bool,
+    /// Submitted tasks are seen by the workers of other processes.
+    pub shared_queue: bool,
     /// A result can be read after the end, and waited for.
     pub results: bool,
     /// A start can be delayed.

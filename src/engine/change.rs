@@ -178,9 +178,12 @@ impl Engine {
             }
             _ if !record.is_live() => None,
             Kind::Task { .. } if state.run.is_some() => Some(config.lease),
+            // Nobody here would come for it.
+            Kind::Task { .. } if !state.parked && !self.is_for_here(record) => Some(Duration::ZERO),
             Kind::Task { .. } if !state.parked => Some(config.dispatch_grace),
             Kind::Task { .. } | Kind::Note { .. } => Some(ttl.active),
             // Whatever changes a container may promise it a wake-up, and that may get lost.
+            Kind::Chain | Kind::Swarm(_) if !self.is_for_here(record) => Some(Duration::ZERO),
             Kind::Chain | Kind::Swarm(_) => Some(config.dispatch_grace.min(ttl.active)),
         }
     }

@@ -206,7 +206,7 @@ impl Engine {
         match stored.record.plan.kind {
             Kind::Task { .. } => self.until_agreed(|| self.sweep_task(&stored.record.key)).await,
             _ => {
-                let wake = self.wake_up(&Wake::sweeping(&stored.record));
+                let Some(wake) = self.wake_or_run(Wake::sweeping(&stored.record)) else { return Ok(()) };
                 self.workflow().run_no_wait(wake).await.map(drop)
             }
         }

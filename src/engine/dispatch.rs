@@ -16,6 +16,8 @@ impl Engine {
         let mut records = Vec::new();
         for promise in promises {
             match promise {
+                // Its alarm rings at once, for those who can run it.
+                Promise::Task(record) if !self.is_for_here(&record) => {}
                 Promise::Task(record) => match self.invocation(&record, None) {
                     Ok(invocation) => {
                         batch.push(invocation);
@@ -24,7 +26,7 @@ impl Engine {
                     Err(error) => self.refuse(record, error),
                 },
                 Promise::WakeIfWaiting(index, _) if !waiting.get(index).copied().unwrap_or(true) => {}
-                Promise::Wake(wake) | Promise::WakeIfWaiting(_, wake) => batch.push(self.wake_up(&wake)),
+                Promise::Wake(wake) | Promise::WakeIfWaiting(_, wake) => batch.extend(self.wake_or_run(wake)),
             }
         }
         let alone = batch.len() == 1;

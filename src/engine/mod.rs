@@ -9,6 +9,7 @@ mod change;
 mod control;
 mod create;
 mod dispatch;
+mod here;
 mod lifecycle;
 mod lock;
 mod read;
@@ -32,6 +33,7 @@ use crate::{
     task::{Priority, TaskName, TaskOptions},
 };
 use control::Running;
+use here::Workers;
 use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
 use tokio_util::task::TaskTracker;
 
@@ -48,6 +50,7 @@ struct Shared {
     framework: HashMap<&'static str, Arc<TaskOptions>>,
     capabilities: Capabilities,
     running: Running,
+    workers: Workers,
     /// What goes on after its caller has left: logging, settling dropped runs. Awaited at shutdown.
     background: TaskTracker,
 }
@@ -85,6 +88,7 @@ impl Engine {
             known,
             framework,
             running: Running::default(),
+            workers: Workers::default(),
             background: closed_tracker(),
         }))
     }

@@ -7,7 +7,12 @@ use crate::{
     task::{FailureKind, TaskFailure, TaskStatus},
 };
 use chrono::Utc;
+use std::time::Duration;
 
+/// The longest time between two looks at what nobody here can run.
+const LONGEST_LEAVE: Duration = Duration::from_secs(10);
+/// The most times `dispatch_grace` between two looks at what waits.
+const LONGEST_LATER: u32 = 10;
 /// How many records one round takes on.
 const BATCH: usize = 256;
 
@@ -44,6 +49,7 @@ impl Engine {
             }
             Kind::Task { .. } if record.state.run.is_some() => self.rescue_run(located).await,
             Kind::Task { .. } if expired => self.expire(record).await,
+            Kind::Task { .. } if !record.state.parked && !self.is_for_here(record) => self.leave(located).await,
             Kind::Task { .. } => self.rescue_waiting(located).await,
             _ if record.state.status.is_ended() => self.rescue_ended(located).await,
             _ if expired && record.state.counters.running == 0 && located.stored.inbox.is_empty() => {
@@ -54,6 +60,30 @@ impl Engine {
                 self.wake_later(located, wake).await
             }
         }
+    }
+
+    /// Nobody here can run it: its alarm rings soon again, for a process that can. The longer that takes, the less often.
+    async fn leave(&self, located: super::Located) -> Result<()> {
+        let record = Record::clone(&located.stored.record);
+        let Kind::Task { task, .. } = &record.plan.kind else { return Ok(()) };
+        let touched = if record.state.touched == Default::default() { located.now } else { record.state.touched };
+        let idle = touched.until(located.now);
+        if idle > self.config().dispatch_grace {
+            tracing::warn!(key = %record.key, %task, ?idle, "no process that shares the store came for this task: none \
+                 of its workers knows the task and serves its queue");
+        }
+        // At random, so that no process always comes first.
+        let again = (idle / 2).min(LONGEST_LEAVE).max(self.config().rescue_interval).mul_f64(0.5 + fastrand::f64());
+        let mut change = Change::new(record.key.graph(), located.now);
+        change.update_untouched(&located.stored, record, Some(again), touched);
+        self.commit(change).await.map(drop)
+    }
+
+    /// When to look again at what nothing has happened to for so long: the longer, the less often, within limits. If its
+    /// process is lost right after a look, nobody looks before the next.
+    fn later(&self, idle: Duration) -> Duration {
+        let grace = self.config().dispatch_grace;
+        (idle / 2).clamp(grace, grace.saturating_mul(LONGEST_LATER))
     }
 
     /// A container gets a wake-up of its own. The longer nothing happens to it, the less often.
@@ -73,7 +103,7 @@ impl Engine {
         let (idle, ttl) = (touched.until(located.now), record.plan.ttl.active);
         // If its TTL ends before the next look, that is when to look.
         let left = ttl.checked_sub(idle).filter(|left| !left.is_zero()).unwrap_or(ttl);
-        let again = self.config().dispatch_grace.max(idle / 2).min(left);
+        let again = self.later(idle).min(left);
         change.update_untouched(&located.stored, record, Some(again), touched);
         change.promise(Promise::Wake(wake));
         self.commit(change).await.map(drop)
@@ -136,7 +166,7 @@ impl Engine {
         };
         // Known to the engine: it will come. The longer it waits, the less often is it asked about.
         let idle = touched.until(located.now);
-        let again = self.config().dispatch_grace.max(idle / 2).min(record.plan.ttl.active);
+        let again = self.later(idle).min(record.plan.ttl.active);
         if !known && record.state.native > 0 {
             // The engine counts attempts of a sending from 1, so a sending that lost count is replaced.
             record.state.epoch += 1;

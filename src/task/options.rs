@@ -1,6 +1,9 @@
 use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 
+/// The queue of tasks that name none.
+pub const DEFAULT_QUEUE: &str = "default";
+
 /// How urgent a task is within its queue. Maps onto every engine's own scale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

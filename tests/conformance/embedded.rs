@@ -1,7 +1,10 @@
 //! The embedded engine with the memory store.
 
 use async_trait::async_trait;
-use mageflow::{Mageflow, MageflowBuilder, adapters::embedded::EmbeddedEngine, testing::conformance::Factory};
+use mageflow::{
+    Mageflow, MageflowBuilder, adapters::embedded::EmbeddedEngine, store::memory::MemoryStore,
+    testing::conformance::Factory,
+};
 
 #[derive(Debug)]
 pub(crate) struct Embedded;
@@ -13,7 +16,8 @@ impl Factory for Embedded {
     }
 
     async fn builder(&self) -> MageflowBuilder {
-        Mageflow::with_embedded(EmbeddedEngine::new())
+        // Said, so that no variable of the environment counts.
+        Mageflow::with_embedded(EmbeddedEngine::new()).store(MemoryStore::new())
     }
 
     async fn another(&self, _: &MageflowBuilder) -> Option<MageflowBuilder> {

@@ -23,6 +23,7 @@ impl TaskManagerAdapter for EmbeddedEngine {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             durable_queue: false,
+            shared_queue: false,
             results: true,
             delay: true,
             priority: true,

@@ -5,8 +5,8 @@ use crate::{
     adapters::{Invocation, SignatureMark, Stop, StopReason},
     error::{Error, Result},
     task::{
-        Arguments, FailureKind, Json, TaskData, TaskFailure, TaskId, TaskName, TaskOptions, TaskOverrides, TaskResult,
-        TaskStatus,
+        Arguments, DEFAULT_QUEUE, FailureKind, Json, TaskData, TaskFailure, TaskId, TaskName, TaskOptions,
+        TaskOverrides, TaskResult, TaskStatus,
     },
 };
 use chrono::{DateTime, Utc};
@@ -19,9 +19,6 @@ use std::{
     },
 };
 use tokio::{sync::Notify, time::Instant};
-
-/// The name of the queue of tasks that name none.
-pub(super) const DEFAULT_QUEUE: &str = "default";
 
 /// One submitted task. Kept alive by the queue, by the slot that runs it, by its result's place in memory and by those
 /// who wait for its end, whichever is the last.

@@ -4,9 +4,10 @@ use super::{
     config::EmbeddedConfig,
     queue::{Limits, Message, Queue, RoomWaiter, Wakes},
     results::Retention,
-    run::{Again, DEFAULT_QUEUE, Run},
+    run::{Again, Run},
     timers::{Due, Timer, Timers, later},
 };
+use crate::task::DEFAULT_QUEUE;
 use chrono::{DateTime, Utc};
 use std::{
     collections::HashMap,

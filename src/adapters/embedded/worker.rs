@@ -5,13 +5,13 @@ use super::{
     context::{self, EmbeddedContext},
     lock,
     queue::{Message, Wakes},
-    run::{Again, Attempt, DEFAULT_QUEUE, Outcome},
+    run::{Again, Attempt, Outcome},
     scheduler::{Finished, Next, Seat},
 };
 use crate::{
     adapters::{Delivery, DeliveryHandler, Disposition, StopReason, WorkerAdapter, WorkerOptions},
     error::Result,
-    task::{FailureKind, TaskData, TaskFailure},
+    task::{DEFAULT_QUEUE, FailureKind, TaskData, TaskFailure},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
