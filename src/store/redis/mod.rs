@@ -70,7 +70,8 @@ impl RedisStore {
     /// away. A clock that differs is noted in the log.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] if the server cannot be used as it is, [`Error::Store`] if it cannot be reached.
+    /// [`Error::InvalidConfig`] if the server cannot be used as it is or does not let this user in; a retryable
+    /// [`Error::Store`] if it cannot be reached for as long as [`RedisConfig::patience`] says.
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
@@ -83,7 +84,7 @@ impl RedisStore {
         let layout = Layout::new(&config.prefix);
         let link = Link::new(config);
         let process = GraphId::new().to_string();
-        check::check(&link, &layout.trial(&process)).await?;
+        check::check(&link, &layout.trial(&process), &layout.wake(&process)).await?;
         let listener = Listener::new(link.clone(), &layout, &process);
         tracing::info!(at = %link.config().whereabouts(), prefix = %link.config().prefix, "signatures are kept in Redis");
         Ok(Self { inner: Arc::new(Inner { link, layout, listener }) })
