@@ -217,8 +217,10 @@ impl SignatureStore for RedisStore {
     async fn changed(&self, key: &SignatureKey, version: u64) -> Result<()> {
         let (graph, version) = (self.inner.layout.graph_key(key.graph()), row::version_text(version));
         loop {
-            let channel = self.inner.listener.wake_channel().await?;
+            self.inner.listener.wake_channel().await?;
             let mut waiting = self.inner.listener.waker(key);
+            // Between the two the connection may have been lost, and nobody would be told of it. From now on they are.
+            let channel = self.inner.listener.wake_channel().await?;
             let answer = self.run("wait", true, |whole, _| {
                 let mut command = WAIT.command(whole, &[&graph]);
                 command.arg(key.path()).arg(&version).arg(channel);
