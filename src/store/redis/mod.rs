@@ -192,20 +192,26 @@ impl SignatureStore for RedisStore {
         // The server knows a commit again by what it wrote. An event alone carries no id and would be told twice.
         let is_known_again = commit.writes.iter().any(|w| matches!(w, Write::Create { .. } | Write::Update { .. }));
         let repeatable = is_known_again || !commit.writes.iter().any(|w| matches!(w, Write::Append { .. }));
-        let always_again = self.link().resends();
         let answer = self.run("commit", repeatable, |whole, again| {
             let mut command = COMMIT.command(whole, &keys.all());
-            command.arg(&graph).arg(&id).arg(u8::from(again || always_again));
+            command.arg(&graph).arg(&id).arg(u8::from(again));
             writes.add_to(&mut command);
             command
         });
         let answer = row::array("commit", answer.await?)?;
         let now = row::now("commit", answer.get(1..).unwrap_or_default())?;
         let rest = answer.get(2..).unwrap_or_default();
-        if row::number("commit", answer.first())? == 0 {
+        let verdict = row::number("commit", answer.first())?;
+        if verdict != 1 {
             let path = rest.first().map(|path| row::text("commit", path)).transpose()?.unwrap_or_default();
             let key = commit.writes.iter().map(Write::key).find(|key| key.path() == path);
-            return Err(Error::Conflict { key: key.ok_or_else(|| row::unexpected("commit"))?.clone() });
+            let key = key.ok_or_else(|| row::unexpected("commit"))?.clone();
+            if verdict == 0 {
+                return Err(Error::Conflict { key });
+            }
+            let reason =
+                format!("the answer was lost, and {key} has changed too often since to tell whether it was made");
+            return Err(failed("commit", reason, true));
         }
         if rest.len() != commit.writes.len() {
             return Err(row::unexpected("commit"));
