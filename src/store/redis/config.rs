@@ -138,8 +138,8 @@ impl RedisConfig {
         self
     }
 
-    /// How long one operation is tried again while the server cannot be reached, before it fails with a retryable
-    /// error. Defaults to 10 s.
+    /// How long one operation, connecting included, is tried again while the server cannot be reached, before it fails
+    /// with a retryable error. Defaults to 10 s.
     pub fn patience(mut self, limit: Duration) -> Self {
         self.patience = limit;
         self
