@@ -79,3 +79,25 @@ targets_of() {
 
 # seconds_since START: whole seconds since a value of SECONDS.
 seconds_since() { printf '%d s' "$((SECONDS - $1))"; }
+
+# A port of 127.0.0.1 that nobody listens on. Below the range from which outgoing connections get theirs. It can be taken
+# before the server has it: `scripts/services up` tries again then.
+free_port() {
+    local port
+    while :; do
+        port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
+        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            printf '%d\n' "$port"
+            return
+        fi
+    done
+}
+
+# supervise COMMAND…: for a service of several processes, which this shell has started in the background. Runs COMMAND,
+# then waits. Once it is asked to end, or one of them has ended, all end.
+supervise() {
+    # shellcheck disable=SC2046 # one word for each process
+    trap 'trap - TERM EXIT; kill -TERM $(jobs -p) 2>/dev/null || true; wait; exit' TERM EXIT
+    "$@"
+    wait -n
+}

@@ -12,6 +12,7 @@ macro_rules! pages {
             "[swarms]: crate::guide::swarms\n",
             "[lifecycle]: crate::guide::lifecycle\n",
             "[retries]: crate::guide::retries\n",
+            "[redis]: crate::guide::redis\n",
             "[testing]: crate::guide::testing\n\n",
             include_str!(concat!("../docs/", stringify!($page), ".md")),
         ))]
@@ -19,4 +20,4 @@ macro_rules! pages {
     )*};
 }
 
-pages!(tasks, signatures, chains, swarms, lifecycle, retries, testing if "testing");
+pages!(tasks, signatures, chains, swarms, lifecycle, retries, redis if "redis", testing if "testing");

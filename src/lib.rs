@@ -45,6 +45,7 @@
 //! | [swarms](crate::guide::swarms) | many side by side, and adding while they run |
 //! | [lifecycle](crate::guide::lifecycle) | suspend, interrupt, resume, cancel, lock, what survives |
 //! | [retries](crate::guide::retries) | attempts, backoff, timeouts, lost workers, shutdown |
+//! | [redis](crate::guide::redis) | signatures that survive and are shared: what is kept, the server, outages |
 //! | [testing](crate::guide::testing) | tasks, engines, paused time, suites for stores and adapters of your own |
 //!
 //! Begin with [`Mageflow`] and the attribute `#[task]`; without macros, with [`TaskBuilder`]. The [`prelude`] has what most files
@@ -55,6 +56,7 @@
 //! | Feature | Default | What it adds |
 //! |---|---|---|
 //! | `macros` | yes | `#[task]`, `#[durable_task]` and their companions |
+//! | `redis` | no | the signature store in Redis: one server, Sentinel or Cluster, with TLS by rustls |
 //! | `testing` | no | the conformance suite for adapters, the store suite, and a store that fails on purpose |
 
 // The code that `#[task]` writes says `::mageflow`, also where it stands in this crate.

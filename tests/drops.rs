@@ -344,6 +344,43 @@ async fn a_handler_of_a_wake_up_dropped_at_any_await_is_made_up_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_child_tells_a_swarm_after_its_end_is_taken_in_though_the_wake_up_is_lost() {
+    let world = World::new().await;
+    let handle = world.mage.sign(swarm([ok("a"), ok("b")])).untyped().run_no_wait(args![7]).await.unwrap();
+    let item = world.deliver_up_to(|message| is_at(message, "0")).await;
+    handle.cancel().await.unwrap();
+    world.engine.deliver(item).await;
+    // The process ends here, with all that waits in it.
+    while world.engine.take(0).is_some() {}
+    world.settle().await;
+    let loaded = world.store.load(std::slice::from_ref(handle.key()), &[]).await.unwrap();
+    let swarm = loaded.records[0].as_ref().unwrap();
+    assert!(swarm.inbox.is_empty(), "{:?}", swarm.inbox);
+    assert_eq!((swarm.record.state.counters.running, swarm.record.state.counters.cancelled), (0, 2));
+    // Nothing is left to be looked at, or the graph would be kept for ever.
+    assert_eq!(world.store.overdue(10, GRACE).await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_swarm_that_nobody_comes_to_wake_is_asked_for_once_in_a_while() {
+    let world = World::new().await;
+    let handle = world.mage.sign(swarm([ok("a"), ok("b")]).closed()).run_no_wait(args![7]).await.unwrap();
+    let item = world.deliver_up_to(|message| is_at(message, "0")).await;
+    world.engine.deliver(item).await;
+    // The workers have too much to do to get to any of it.
+    while world.engine.take(0).is_some() {}
+    let version = async || {
+        world.store.load(std::slice::from_ref(handle.key()), &[]).await.unwrap().records[0].as_ref().unwrap().version
+    };
+    let before = version().await;
+    tokio::time::sleep(GRACE * 10).await;
+    let wakes = |message: &Message| message.invocation.mark.is_none();
+    let sent = (0..world.engine.waiting()).filter_map(|_| world.engine.take(0)).filter(wakes).count();
+    assert!((1..=11).contains(&sent), "{sent} wake-ups");
+    assert_eq!(version().await, before, "a wake-up that comes at last must not find a changed record");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_submission_dropped_at_any_await_was_made_or_not() {
     fastrand::seed(1);
     let log = Log::default();

@@ -23,7 +23,11 @@ pub(crate) fn report(figure: Figure<'_>) {
 
 /// The median of so many runs.
 pub(crate) fn rounds(count: usize, mut run: impl FnMut() -> f64) -> f64 {
-    let mut values: Vec<f64> = (0..count.max(1)).map(|_| run()).collect();
+    median((0..count.max(1)).map(|_| run()))
+}
+
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -47,4 +51,13 @@ pub(crate) fn megabytes(what: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
+
+/// Seconds that this process has kept processors busy; 0 where that cannot be told.
+pub(crate) fn busy() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program, which may contain anything, ends with the last parenthesis.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split(' ');
+    // The kernel counts hundredths.
+    fields.skip(12).take(2).filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// The longest time between two looks at what nobody here can run.
 const LONGEST_LEAVE: Duration = Duration::from_secs(10);
+/// The most times `dispatch_grace` between two looks at what waits.
+const LONGEST_LATER: u32 = 10;
 /// How many records one round takes on.
 const BATCH: usize = 256;
 
@@ -77,8 +79,21 @@ impl Engine {
         self.commit(change).await.map(drop)
     }
 
+    /// When to look again at what nothing has happened to for so long: the longer, the less often, within limits. If its
+    /// process is lost right after a look, nobody looks before the next.
+    fn later(&self, idle: Duration) -> Duration {
+        let grace = self.config().dispatch_grace;
+        (idle / 2).clamp(grace, grace.saturating_mul(LONGEST_LATER))
+    }
+
     /// A container gets a wake-up of its own. The longer nothing happens to it, the less often.
     async fn wake_later(&self, located: super::Located, wake: Wake) -> Result<()> {
+        if !located.stored.inbox.is_empty() {
+            // Whatever is written, the alarms of these events would still ring, and a wake-up on its way would meet a
+            // change. That this look was claimed is what puts the next one off.
+            self.carry_out(vec![Promise::Wake(wake)], &[]).await;
+            return Ok(());
+        }
         let record = Record::clone(&located.stored.record);
         let mut change = Change::new(record.key.graph(), located.now);
         let touched = match record.state.touched {
@@ -88,7 +103,7 @@ impl Engine {
         let (idle, ttl) = (touched.until(located.now), record.plan.ttl.active);
         // If its TTL ends before the next look, that is when to look.
         let left = ttl.checked_sub(idle).filter(|left| !left.is_zero()).unwrap_or(ttl);
-        let again = self.config().dispatch_grace.max(idle / 2).min(left);
+        let again = self.later(idle).min(left);
         change.update_untouched(&located.stored, record, Some(again), touched);
         change.promise(Promise::Wake(wake));
         self.commit(change).await.map(drop)
@@ -152,7 +167,7 @@ impl Engine {
         };
         // Known to the engine: it will come. The longer it waits, the less often is it asked about.
         let idle = touched.until(located.now);
-        let again = self.config().dispatch_grace.max(idle / 2).min(record.plan.ttl.active);
+        let again = self.later(idle).min(record.plan.ttl.active);
         if !known && record.state.native > 0 {
             // The engine counts attempts of a sending from 1, so a sending that lost count is replaced.
             record.state.epoch += 1;
@@ -166,13 +181,16 @@ impl Engine {
         self.commit(change).await.map(drop)
     }
 
-    /// Something ran on below an ended container. It is swept once more, until nothing lives there.
+    /// Something ran on below an ended container. What it told is taken in, and it is swept once more, until nothing
+    /// lives there.
     async fn rescue_ended(&self, located: super::Located) -> Result<()> {
-        let record = Record::clone(&located.stored.record);
-        let key = record.key.clone();
+        let mut record = Record::clone(&located.stored.record);
+        let (key, inbox) = (record.key.clone(), &located.stored.inbox);
+        // Whoever was to be woken for it is gone.
+        record.absorb_late(inbox);
         let mut change = Change::new(key.graph(), located.now);
         let alarm = self.alarm(&record);
-        change.update(&located.stored, record, 0, alarm);
+        change.update(&located.stored, record, inbox.len(), alarm);
         self.commit(change).await?;
         self.sweep(&key).await
     }

@@ -1,10 +1,14 @@
 //! L0. Whether a server can be used: asked once, when it is first connected to.
 
-use super::link::{Link, client};
+use super::{
+    link::{Backoff, Link, Remedy, client, remedy},
+    server::{Place, RedisServer},
+};
 use crate::error::{Error, Result};
-use ::redis::{RedisResult, Value};
+use ::redis::{AsyncConnectionConfig, RedisResult, Value};
 use chrono::Utc;
 use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 /// The oldest version whose scripts and commands do what is needed.
 const OLDEST: (u32, u32) = (6, 2);
@@ -16,32 +20,56 @@ fn refused(reason: String) -> Error {
 }
 
 /// Everything that must be so, and a line in the log for what should be.
-pub(crate) async fn check(link: &Arc<Link>, trial_key: &str, allow_eviction: bool) -> Result<()> {
-    // Of a cluster, one node speaks for all: they are configured alike.
-    let (info, time) = match ask(link).await {
-        Ok(answers) => answers,
-        Err(error) if error.code() == Some("NOPERM") => {
-            tracing::warn!("this user may not ask the Redis server for INFO: its version and policy were not checked");
-            return try_to_write(link, trial_key).await;
+pub(crate) async fn check(link: &Arc<Link>, trial_key: &str, channel: &str, allow_eviction: bool) -> Result<()> {
+    match ask_in_time(link).await? {
+        Some((info, time)) => {
+            check_version(&info)?;
+            check_policy(&info, allow_eviction)?;
+            check_role(&info, link.server())?;
+            note_skew(time);
         }
-        Err(error) => return Err(link.owner().failed("start-up check", error, true)),
-    };
-    check_version(&info)?;
-    check_policy(&info, allow_eviction)?;
-    note_skew(time);
-    try_to_write(link, trial_key).await
+        None => {
+            tracing::warn!("this user may not ask the Redis server for INFO: its version and policy were not checked");
+        }
+    }
+    try_to_write(link, trial_key).await?;
+    // A user who may not use the channels would learn of no change.
+    try_to("use channels of", channel, link, ::redis::cmd("PUBLISH").arg(channel).arg("")).await.map(drop)
 }
 
+/// What the server says of itself, and its clock; nothing if this user may not ask.
+async fn ask_in_time(link: &Arc<Link>) -> Result<Option<(String, i64)>> {
+    let deadline = Instant::now() + link.server().patience;
+    let mut backoff = Backoff::new();
+    loop {
+        let error = match ask(link).await {
+            Ok(answers) => return Ok(Some(answers)),
+            Err(error) if error.code() == Some("NOPERM") => return Ok(None),
+            Err(error) => error,
+        };
+        if let Remedy::Fail { retryable: false } = remedy(&error) {
+            return Err(refused(format!("cannot use {}: {error}", link.server().whereabouts())));
+        }
+        let pause = backoff.next();
+        if Instant::now() + pause >= deadline {
+            return Err(link.owner().failed("start-up check", error, true));
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Of a cluster, one node speaks for all: they are configured alike.
 async fn ask(link: &Arc<Link>) -> RedisResult<(String, i64)> {
-    let server = link.server();
+    let config = link.server();
+    let limit = config.connect_timeout + config.response_timeout;
+    let limits = AsyncConnectionConfig::new().set_connection_timeout(Some(limit)).set_response_timeout(Some(limit));
     let asked = async {
-        let mut connection = client(server).await?.get_multiplexed_async_connection().await?;
+        let mut connection = client(config).await?.get_multiplexed_async_connection_with_config(&limits).await?;
         let info: String = ::redis::cmd("INFO").query_async(&mut connection).await?;
         let (seconds, micros): (i64, i64) = ::redis::cmd("TIME").query_async(&mut connection).await?;
         Ok((info, seconds * 1000 + micros / 1000))
     };
-    let limit = server.connect_timeout + server.response_timeout;
-    let answer = tokio::time::timeout(limit, asked).await;
+    let answer = tokio::time::timeout(limit.min(config.patience), asked).await;
     answer.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
 }
 
@@ -75,6 +103,19 @@ fn check_policy(info: &str, allowed: bool) -> Result<()> {
     }
 }
 
+/// A replica takes no writes, or takes them and loses them. Sentinels and clusters name the right server by themselves.
+fn check_role(info: &str, config: &RedisServer) -> Result<()> {
+    let by_name = matches!(config.place, Place::Server(_) | Place::Socket(_));
+    if !by_name || field(info, "role") != Some("slave") {
+        return Ok(());
+    }
+    let (host, port) = (field(info, "master_host").unwrap_or("?"), field(info, "master_port").unwrap_or("?"));
+    Err(refused(format!(
+        "the server at {} is a read-only replica of {host}:{port}; name the master, or use redis-sentinel://",
+        config.whereabouts()
+    )))
+}
+
 fn note_skew(server: i64) {
     let skew = (Utc::now().timestamp_millis() - server).unsigned_abs();
     if u128::from(skew) > SKEW.as_millis() {
@@ -87,18 +128,24 @@ fn note_skew(server: i64) {
 }
 
 async fn try_to_write(link: &Arc<Link>, key: &str) -> Result<()> {
-    let explained = |error: Error| match error {
-        Error::Store { source, retryable: false, .. } | Error::Engine { source, retryable: false, .. } => {
-            refused(format!("cannot write to {}: {source}", link.server().whereabouts()))
-        }
-        other => other,
-    };
-    let set = ::redis::cmd("SET").arg(key).arg("1").arg("PX").arg(10_000).clone();
-    let answer = link.send("start-up check", &set).await.map_err(explained)?;
+    let answer = try_to("write to", key, link, ::redis::cmd("SET").arg(key).arg("1").arg("PX").arg(10_000)).await?;
     if !matches!(answer, Value::Okay) {
         return Err(refused("a write was answered with something else than OK".into()));
     }
-    link.send("start-up check", ::redis::cmd("DEL").arg(key)).await.map(drop)
+    try_to("write to", key, link, ::redis::cmd("DEL").arg(key)).await.map(drop)
+}
+
+async fn try_to(what: &str, name: &str, link: &Arc<Link>, command: &::redis::Cmd) -> Result<Value> {
+    link.send("start-up check", command).await.map_err(|error| match error {
+        Error::Store { source, retryable: false, .. } | Error::Engine { source, retryable: false, .. } => {
+            let config = link.server();
+            refused(format!(
+                "cannot {what} {}, for example the key or channel `{name}`: {source}",
+                config.whereabouts()
+            ))
+        }
+        other => other,
+    })
 }
 
 #[cfg(test)]

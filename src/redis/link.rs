@@ -12,6 +12,7 @@ use ::redis::{
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 use std::{
+    error::Error as StdError,
     fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -44,8 +45,13 @@ struct State {
     /// Counts connections, so that one that broke is given up once.
     generation: u64,
     connection: Option<Connection>,
+    /// When the last one came about.
+    opened: Option<Instant>,
     /// Why there is none.
     failure: Option<RedisError>,
+    /// Whether somebody makes one. It changes together with what came of it: who finds no connection and this set is
+    /// told of the next one.
+    is_connecting: bool,
 }
 
 pub(crate) struct Link {
@@ -56,7 +62,7 @@ pub(crate) struct Link {
 }
 
 /// What to do about an error.
-enum Remedy {
+pub(crate) enum Remedy {
     /// Send the script itself.
     SendScript,
     /// Use another connection; what was sent may or may not have been carried out.
@@ -67,7 +73,7 @@ enum Remedy {
     Fail { retryable: bool },
 }
 
-fn remedy(error: &RedisError) -> Remedy {
+pub(crate) fn remedy(error: &RedisError) -> Remedy {
     match error.kind() {
         ErrorKind::Server(ServerErrorKind::NoScript) => Remedy::SendScript,
         ErrorKind::Server(
@@ -78,6 +84,7 @@ fn remedy(error: &RedisError) -> Remedy {
             | ServerErrorKind::Moved
             | ServerErrorKind::Ask,
         ) => Remedy::Wait,
+        ErrorKind::Io if is_of_tls(error) => Remedy::Fail { retryable: false },
         // A master that became a replica; a new connection goes to the new master.
         ErrorKind::Server(ServerErrorKind::ReadOnly) | ErrorKind::Io | ErrorKind::Parse => Remedy::Reconnect,
         ErrorKind::ClusterConnectionNotFound | ErrorKind::MasterNameNotFoundBySentinel => Remedy::Reconnect,
@@ -89,10 +96,19 @@ fn remedy(error: &RedisError) -> Remedy {
     }
 }
 
+/// The other side has another certificate than it should have, or what it says is no TLS.
+fn is_of_tls(error: &RedisError) -> bool {
+    // What the crate gives is the pointer to the cause.
+    let cause = StdError::source(error).and_then(|cause| cause.downcast_ref::<Arc<dyn StdError + Send + Sync>>());
+    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.and_then(std::io::Error::get_ref).is_some_and(|cause| cause.is::<rustls::Error>())
+}
+
 /// Whom a connection belongs to: what its errors are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Owner {
     Store(&'static str),
+    #[cfg(feature = "taskiq")]
     Engine(&'static str),
 }
 
@@ -101,12 +117,13 @@ impl Owner {
         let source = source.into();
         match self {
             Self::Store(store) => Error::Store { store, operation, source, retryable },
+            #[cfg(feature = "taskiq")]
             Self::Engine(engine) => Error::Engine { engine, operation, source, retryable },
         }
     }
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// A wait that grows.
 pub(crate) struct Backoff(Duration);
@@ -134,11 +151,6 @@ impl Link {
 
     pub(crate) fn owner(&self) -> Owner {
         self.owner
-    }
-
-    /// Whether the connection itself may send something twice.
-    pub(crate) fn resends(&self) -> bool {
-        matches!(self.server.place, Place::Cluster(_))
     }
 
     /// Sends a command that may be carried out twice without harm.
@@ -262,7 +274,14 @@ impl Link {
     fn connect(self: &Arc<Self>) {
         let mut connecting = self.connecting.lock().unwrap_or_else(PoisonError::into_inner);
         // The task of a runtime that is gone counts as finished.
-        if connecting.as_ref().is_none_or(JoinHandle::is_finished) && self.state.borrow().connection.is_none() {
+        let is_dead = connecting.as_ref().is_none_or(JoinHandle::is_finished);
+        let mut is_needed = false;
+        self.state.send_if_modified(|state| {
+            is_needed = state.connection.is_none() && (is_dead || !state.is_connecting);
+            state.is_connecting |= is_needed;
+            false
+        });
+        if is_needed {
             *connecting = Some(tokio::spawn(keep_trying(Arc::downgrade(self))));
         }
     }
@@ -275,6 +294,12 @@ fn current(state: &State) -> Option<(u64, Connection)> {
 /// Tries to connect until there is a connection, until nobody is left who would need it, or until trying is pointless.
 async fn keep_trying(link: Weak<Link>) {
     let mut backoff = Backoff::new();
+    let opened = link.upgrade().and_then(|link| link.state.borrow().opened);
+    // A server may take connections and end them at once. All wait for the same connection, so that nobody goes ahead of
+    // those whose answers were lost.
+    if opened.is_some_and(|opened| opened.elapsed() < FIRST_WAIT) {
+        tokio::time::sleep(backoff.next()).await;
+    }
     loop {
         let Some(config) = link.upgrade().map(|link| link.server.clone()) else { return };
         let opened = open(&config).await;
@@ -284,13 +309,18 @@ async fn keep_trying(link: Weak<Link>) {
                 link.state.send_modify(|state| {
                     state.generation += 1;
                     state.connection = Some(connection);
+                    state.opened = Some(Instant::now());
                     state.failure = None;
+                    state.is_connecting = false;
                 });
                 return;
             }
             Err(error) => {
-                let pointless = matches!(remedy(&error), Remedy::Fail { .. });
-                link.state.send_modify(|state| state.failure = Some(error));
+                let pointless = matches!(remedy(&error), Remedy::Fail { retryable: false });
+                link.state.send_modify(|state| {
+                    state.failure = Some(error);
+                    state.is_connecting = !pointless;
+                });
                 if pointless {
                     return;
                 }
@@ -399,8 +429,10 @@ fn cluster(config: &RedisServer, hosts: &[Host]) -> RedisResult<ClusterClient> {
     let mut builder = ClusterClientBuilder::new(nodes)
         .connection_timeout(config.connect_timeout)
         .response_timeout(config.response_timeout)
-        // Redirections are followed there; all other tries again are made here.
-        .retries(3);
+        // All tries again are made here. What the client sends again by itself it may do twice, unasked; and after the loss
+        // of one node's connection it lets much of it hang until the response timeout. Of redirections it learns where
+        // the slots are, so the next try goes to the right node.
+        .retries(0);
     if let Some(tls) = &config.tls {
         builder = builder.tls(TlsMode::Secure).certs(certificates(tls));
     }
@@ -408,7 +440,9 @@ fn cluster(config: &RedisServer, hosts: &[Host]) -> RedisResult<ClusterClient> {
 }
 
 fn sentinel(config: &RedisServer, hosts: &[Host], master: &str) -> RedisResult<SentinelClient> {
-    let addresses: Vec<_> = hosts.iter().map(|host| address(config, host)).collect();
+    let mut addresses: Vec<_> = hosts.iter().map(|host| address(config, host)).collect();
+    // One that hangs takes all the time there is; at the next try another one may be first.
+    fastrand::shuffle(&mut addresses);
     let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
         .set_client_to_redis_db(config.database);
     if let Some(user) = &config.user {

@@ -8,6 +8,8 @@ mod server;
 mod url;
 
 pub(crate) use check::check;
-pub(crate) use link::{Backoff, Link, Owner, blocking, client};
+#[cfg(feature = "taskiq")]
+pub(crate) use link::blocking;
+pub(crate) use link::{Backoff, Link, Owner, Remedy, client, remedy};
 pub(crate) use script::Script;
 pub use server::RedisServer;

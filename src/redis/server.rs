@@ -130,8 +130,8 @@ impl RedisServer {
         self
     }
 
-    /// How long one operation is tried again while the server cannot be reached, before it fails with a retryable
-    /// error. Defaults to 10 s.
+    /// How long one operation, connecting included, is tried again while the server cannot be reached, before it fails
+    /// with a retryable error. Defaults to 10 s.
     pub fn patience(mut self, limit: Duration) -> Self {
         self.patience = limit;
         self
@@ -156,6 +156,11 @@ impl RedisServer {
             return invalid("a Unix socket has no TLS".into());
         }
         Ok(())
+    }
+
+    #[cfg(feature = "taskiq")]
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.place, Place::Cluster(_))
     }
 
     /// Where it is, for messages and logs: without credentials.

@@ -255,8 +255,10 @@ fn parameters_of(
             if has_error {
                 base.insert(ERROR.into(), error.clone());
             }
-            if named.keys().any(|name| names.contains(name)) {
-                base.extend(named.into_iter().filter(|(name, _)| names.contains(name)));
+            // A message may speak of an older error; that one is not for the argument.
+            let fits = |name: &String| name != ERROR && names.contains(name);
+            if named.keys().any(fits) {
+                base.extend(named.into_iter().filter(|(name, _)| fits(name)));
             } else if !named.is_empty() && (has_error || names.len() > 1) {
                 if let Some(name) = free(&base, &layers) {
                     base.insert(name, Value::Object(named));

@@ -8,6 +8,12 @@ use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
 };
+use tokio::sync::Mutex;
+
+/// Held by tests that would notice what others do to a server that they share, and by those who do it.
+pub(crate) static SENTINELS: Mutex<()> = Mutex::const_new(());
+/// The same for the cluster.
+pub(crate) static CLUSTER: Mutex<()> = Mutex::const_new(());
 
 /// The address that an environment variable names. Without it the test is left out, unless all servers are required.
 pub(crate) fn address(variable: &str) -> Option<String> {
@@ -36,5 +42,10 @@ pub(crate) fn config(address: &str) -> RedisConfig {
 
 /// An empty store.
 pub(crate) async fn store(address: &str) -> Arc<dyn SignatureStore> {
-    Arc::new(RedisStore::connect(config(address)).await.expect("a store"))
+    store_with(config(address)).await
+}
+
+/// A store with these settings.
+pub(crate) async fn store_with(config: RedisConfig) -> Arc<dyn SignatureStore> {
+    Arc::new(RedisStore::connect(config).await.expect("a store"))
 }

@@ -30,12 +30,13 @@ impl TaskiqAdapter {
     pub async fn connect(broker: TaskiqBroker) -> Result<Self> {
         let server = broker.checked()?;
         server.check()?;
+        let server_is_cluster = server.is_cluster();
         let link = Link::new(server, OWNER);
-        if link.resends() {
+        if server_is_cluster {
             return Err(Error::unsupported(ENGINE, "a Redis Cluster"));
         }
         // Python workers use such servers too, so one that throws keys away is noted and used.
-        check(&link, "mageflow:trial", true).await?;
+        check(&link, "mageflow:trial", "mageflow:trial", true).await?;
         Ok(Self { shared: Arc::new(Shared::new(broker, link)) })
     }
 }

@@ -205,6 +205,20 @@ fn an_error_callback_with_parameters_gets_message_and_error() {
 }
 
 #[test]
+fn the_error_of_an_error_callback_is_not_the_one_that_its_message_speaks_of() {
+    // What failed was an error callback itself, or was told of an end.
+    let shape = names(&["url", "error"]);
+    assert_eq!(
+        named(&shape, args![], failed(args![url = "u", error = "older"]), None),
+        value!({"url": "u", "error": error()})
+    );
+    let whole = value!({"url": {"status": "failed", "error": "older"}, "error": error()});
+    assert_eq!(named(&shape, args![], failed(args![status = "failed", error = "older"]), None), whole);
+    let own = value!({"url": "u", "error": "own"});
+    assert_eq!(named(&shape, args![error = "own"], failed(args![url = "u", error = "older"]), None), own);
+}
+
+#[test]
 fn an_unknown_task_is_given_everything() {
     let shape = CallShape::default();
     let own = || args![a = 2];

@@ -4,6 +4,7 @@ use crate::{
     error::{Error, Result},
     redis::RedisServer,
 };
+use std::time::Duration;
 
 /// Settings of a [`RedisStore`](super::RedisStore): a server, and what the store does there.
 ///
@@ -60,6 +61,31 @@ impl RedisConfig {
         }
         self.server.check()
     }
+}
+
+/// What is said about the server can be said here too.
+macro_rules! of_the_server {
+    ($($name:ident($($argument:ident: $type:ty),*);)*) => {
+        impl RedisConfig {
+            $(
+                #[doc = concat!("As [`RedisServer::", stringify!($name), "`].")]
+                pub fn $name(mut self, $($argument: $type),*) -> Self {
+                    self.server = self.server.$name($($argument),*);
+                    self
+                }
+            )*
+        }
+    };
+}
+
+of_the_server! {
+    credentials(user: Option<String>, password: impl Into<String>);
+    sentinel_credentials(user: Option<String>, password: impl Into<String>);
+    ca(pem: impl Into<Vec<u8>>);
+    client_certificate(certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>);
+    connect_timeout(limit: Duration);
+    response_timeout(limit: Duration);
+    patience(limit: Duration);
 }
 
 impl From<RedisServer> for RedisConfig {

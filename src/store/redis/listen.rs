@@ -7,16 +7,19 @@ use super::{
 };
 use crate::{
     error::Result,
-    redis::{Backoff, Link, client},
+    redis::{Backoff, Link, Remedy, client, remedy},
     signature::{GraphId, SignatureKey},
     store::{Notice, Notices},
 };
-use ::redis::{RedisResult, aio::PubSubStream};
+use ::redis::{RedisError, RedisResult, aio::PubSubStream};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -47,7 +50,16 @@ pub(super) struct Listener {
 struct Told {
     notices: broadcast::Sender<Notice>,
     wakers: Mutex<Wakers>,
-    is_connected: watch::Sender<bool>,
+    state: watch::Sender<Listening>,
+    was_connected: AtomicBool,
+}
+
+/// Whether this process is told anything at present.
+#[derive(Clone)]
+enum Listening {
+    /// Not yet, or not any more; why, where it is known.
+    No(Option<RedisError>),
+    Yes,
 }
 
 impl Listener {
@@ -55,7 +67,8 @@ impl Listener {
         let told = Told {
             notices: broadcast::Sender::new(NOTICES),
             wakers: Mutex::default(),
-            is_connected: watch::Sender::new(false),
+            state: watch::Sender::new(Listening::No(None)),
+            was_connected: AtomicBool::new(false),
         };
         let channels = [layout.notices(), layout.wake(process)];
         Self { link, channels, told: Arc::new(told), listening: Mutex::default() }
@@ -83,11 +96,21 @@ impl Listener {
     }
 
     async fn connected(&self) -> Result<()> {
-        let mut state = self.told.is_connected.subscribe();
+        let mut state = self.told.state.subscribe();
         let deadline = Instant::now() + self.link.server().patience;
         self.listen();
-        match timeout_at(deadline, state.wait_for(|connected| *connected)).await {
-            Ok(Ok(_)) => Ok(()),
+        let settled = state.wait_for(|state| match state {
+            Listening::Yes => true,
+            Listening::No(reason) => reason.as_ref().is_some_and(is_final),
+        });
+        if let Ok(Ok(settled)) = timeout_at(deadline, settled).await {
+            return match &*settled {
+                Listening::No(Some(error)) => Err(failed("subscribe", error.clone(), false)),
+                _ => Ok(()),
+            };
+        }
+        match self.told.state.borrow().clone() {
+            Listening::No(Some(error)) => Err(failed("subscribe", error, true)),
             _ => Err(failed("subscribe", "no connection in time", true)),
         }
     }
@@ -97,7 +120,7 @@ impl Listener {
         let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
         // The task of a runtime that is gone counts as finished, and has told nobody that it listens no more.
         if listening.as_ref().is_none_or(JoinHandle::is_finished) {
-            self.told.disconnected();
+            self.told.disconnected(None);
             let parts = (Arc::downgrade(&self.link), Arc::downgrade(&self.told), self.channels.clone());
             *listening = Some(tokio::spawn(listen(parts.0, parts.1, parts.2)));
         }
@@ -113,17 +136,28 @@ impl Drop for Listener {
     }
 }
 
+/// Whether trying again is pointless.
+fn is_final(error: &RedisError) -> bool {
+    matches!(remedy(error), Remedy::Fail { retryable: false })
+}
+
 impl Told {
     fn wakers(&self) -> MutexGuard<'_, Wakers> {
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whatever is told from now on is missed, until there is a connection again.
-    fn disconnected(&self) {
-        if self.is_connected.send_replace(false) {
+    /// Whatever is told from now on is missed, until there is a connection again. Those who wait look for themselves.
+    fn disconnected(&self, reason: Option<RedisError>) {
+        self.state.send_replace(Listening::No(reason));
+        self.wakers().clear();
+    }
+
+    /// Only now nothing more is missed, so only now it makes sense to look everything up.
+    fn connected(&self) {
+        if self.was_connected.swap(true, Ordering::Relaxed) {
             let _ = self.notices.send(Notice::Missed);
         }
-        self.wakers().clear();
+        self.state.send_replace(Listening::Yes);
     }
 
     fn take_in(&self, is_notice: bool, text: &str) {
@@ -204,7 +238,7 @@ async fn listen(link: Weak<Link>, told: Weak<Told>, channels: [String; 2]) {
         match timeout(limit, subscribed).await {
             Ok(Ok((mut sink, stream))) => {
                 let Some(now) = told.upgrade() else { return };
-                now.is_connected.send_replace(true);
+                now.connected();
                 drop(now);
                 let alive = async {
                     let mut ticks = interval(PING_EVERY);
@@ -222,9 +256,17 @@ async fn listen(link: Weak<Link>, told: Weak<Told>, channels: [String; 2]) {
                 }
                 backoff = Backoff::new();
                 let Some(now) = told.upgrade() else { return };
-                now.disconnected();
+                now.disconnected(None);
             }
-            Ok(Err(error)) => tracing::debug!(%error, "cannot subscribe to the Redis server"),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "cannot subscribe to the Redis server");
+                let pointless = is_final(&error);
+                let Some(now) = told.upgrade() else { return };
+                now.disconnected(Some(error));
+                if pointless {
+                    return;
+                }
+            }
             Err(_) => tracing::debug!("cannot subscribe to the Redis server in time"),
         }
         tokio::time::sleep(backoff.next()).await;

@@ -77,7 +77,8 @@ impl RedisStore {
     /// away. A clock that differs is noted in the log.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] if the server cannot be used as it is, [`Error::Store`] if it cannot be reached.
+    /// [`Error::InvalidConfig`] if the server cannot be used as it is or does not let this user in; a retryable
+    /// [`Error::Store`] if it cannot be reached for as long as [`RedisConfig::patience`] says.
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
@@ -87,7 +88,7 @@ impl RedisStore {
         let RedisConfig { server, prefix, allow_eviction } = config;
         let link = Link::new(server, OWNER);
         let process = GraphId::new().to_string();
-        check(&link, &layout.trial(&process), allow_eviction).await?;
+        check(&link, &layout.trial(&process), &layout.wake(&process), allow_eviction).await?;
         let listener = Listener::new(link.clone(), &layout, &process);
         tracing::info!(at = %link.server().whereabouts(), %prefix, "signatures are kept in Redis");
         Ok(Self { inner: Arc::new(Inner { link, layout, listener }) })
@@ -195,20 +196,26 @@ impl SignatureStore for RedisStore {
         // The server knows a commit again by what it wrote. An event alone carries no id and would be told twice.
         let is_known_again = commit.writes.iter().any(|w| matches!(w, Write::Create { .. } | Write::Update { .. }));
         let repeatable = is_known_again || !commit.writes.iter().any(|w| matches!(w, Write::Append { .. }));
-        let always_again = self.link().resends();
         let answer = self.run("commit", repeatable, |whole, again| {
             let mut command = COMMIT.command(whole, &keys.all());
-            command.arg(&graph).arg(&id).arg(u8::from(again || always_again));
+            command.arg(&graph).arg(&id).arg(u8::from(again));
             writes.add_to(&mut command);
             command
         });
         let answer = row::array("commit", answer.await?)?;
         let now = row::now("commit", answer.get(1..).unwrap_or_default())?;
         let rest = answer.get(2..).unwrap_or_default();
-        if row::number("commit", answer.first())? == 0 {
+        let verdict = row::number("commit", answer.first())?;
+        if verdict != 1 {
             let path = rest.first().map(|path| row::text("commit", path)).transpose()?.unwrap_or_default();
             let key = commit.writes.iter().map(Write::key).find(|key| key.path() == path);
-            return Err(Error::Conflict { key: key.ok_or_else(|| row::unexpected("commit"))?.clone() });
+            let key = key.ok_or_else(|| row::unexpected("commit"))?.clone();
+            if verdict == 0 {
+                return Err(Error::Conflict { key });
+            }
+            let reason =
+                format!("the answer was lost, and {key} has changed too often since to tell whether it was made");
+            return Err(failed("commit", reason, true));
         }
         if rest.len() != commit.writes.len() {
             return Err(row::unexpected("commit"));
@@ -220,8 +227,10 @@ impl SignatureStore for RedisStore {
     async fn changed(&self, key: &SignatureKey, version: u64) -> Result<()> {
         let (graph, version) = (self.inner.layout.graph_key(key.graph()), row::version_text(version));
         loop {
-            let channel = self.inner.listener.wake_channel().await?;
+            self.inner.listener.wake_channel().await?;
             let mut waiting = self.inner.listener.waker(key);
+            // Between the two the connection may have been lost, and nobody would be told of it. From now on they are.
+            let channel = self.inner.listener.wake_channel().await?;
             let answer = self.run("wait", true, |whole, _| {
                 let mut command = WAIT.command(whole, &[&graph]);
                 command.arg(key.path()).arg(&version).arg(channel);

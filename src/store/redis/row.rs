@@ -157,7 +157,17 @@ pub(super) fn now(operation: &'static str, answer: &[Value]) -> Result<StoreTime
 /// What is behind the digits of a part.
 fn decoded<T: DeserializeOwned>(value: &Value, key: &SignatureKey, expected: &'static str) -> Result<T> {
     let Value::BulkString(bytes) = value else { return Err(unexpected("load")) };
-    let json = bytes.get(DIGITS..).unwrap_or_default();
+    parsed(bytes.get(DIGITS..).unwrap_or_default(), key, expected)
+}
+
+/// A state is behind its record's versions, the present one and some before it.
+fn state_of(value: &Value, key: &SignatureKey) -> Result<State> {
+    let Value::BulkString(bytes) = value else { return Err(unexpected("load")) };
+    let versions = bytes.chunks_exact(DIGITS).take_while(|digits| digits.iter().all(u8::is_ascii_hexdigit)).count();
+    parsed(&bytes[versions * DIGITS..], key, "state")
+}
+
+fn parsed<T: DeserializeOwned>(json: &[u8], key: &SignatureKey, expected: &'static str) -> Result<T> {
     serde_json::from_slice(json).map_err(|source| Error::Decode {
         what: format!("what is stored of {key}"),
         expected,
@@ -189,7 +199,7 @@ pub(super) fn stored(key: &SignatureKey, row: &Value) -> Result<Option<Stored>> 
     let record = Record {
         key: key.clone(),
         plan: Arc::new(decoded(plan, key, "plan")?),
-        state: decoded(state, key, "state")?,
+        state: state_of(state, key)?,
         input: part(input, key, "input")?,
         outcome: part(outcome, key, "outcome")?,
     };
@@ -208,10 +218,7 @@ pub(super) fn stored(key: &SignatureKey, row: &Value) -> Result<Option<Stored>> 
 pub(super) fn head(key: &SignatureKey, state: &Value) -> Result<Option<Head>> {
     match state {
         Value::Nil => Ok(None),
-        state => {
-            let decoded: State = decoded(state, key, "state")?;
-            Ok(Some(Head { version: digits(state)?, status: decoded.status }))
-        }
+        state => Ok(Some(Head { version: digits(state)?, status: state_of(state, key)?.status })),
     }
 }
 
@@ -243,6 +250,17 @@ mod tests {
             assert_eq!(written(&row).unwrap(), (version, true));
         }
         assert_eq!(written(&Value::BulkString(Vec::new())).unwrap(), (0, false));
+    }
+
+    #[test]
+    fn a_state_is_found_behind_any_number_of_versions() {
+        let key = SignatureKey::root(crate::signature::GraphId::new());
+        let json = serde_json::to_string(&State::default()).unwrap();
+        for earlier in [0, 1, 32] {
+            let row = version_text(7) + &version_text(6).repeat(earlier) + &json;
+            let found = head(&key, &Value::BulkString(row.into_bytes())).unwrap().unwrap();
+            assert_eq!(found, Head { version: 7, status: Status::default() });
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! | `pipeline` | what the labels of taskiq-pipelines say about the next step |
 //! | `schedule` | the entries of `ListRedisScheduleSource` |
 
-pub(super) mod error;
+mod error;
 pub(super) mod failure;
 pub(super) mod labels;
 pub(super) mod message;
@@ -25,3 +25,5 @@ mod python;
 pub(super) mod result;
 mod text;
 pub(super) mod value;
+
+pub(super) use error::{Limits, WireError};

@@ -8,14 +8,17 @@
 --   k path version     check
 --   d path     delete
 -- An alarm is in ms from now, or empty. Of input and outcome, empty is unchanged and `-` is none.
--- Answers: {1, now, version and waiting flag for each write}, or {0, now, path of the first conflict}.
+-- Answers: {1, now, version and waiting flag for each write}; {0, now, path of the first conflict}; or {2, now, path}
+-- where it is not known any more whether an earlier try was carried out.
 local graph, paths, alarms, ends, graphs = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, commit, again = ARGV[1], ARGV[2], ARGV[3] == '1'
 local live, keep, outlive = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local WIDTH = { c = 5, u = 6, a = 2, k = 1, d = 0 }
 -- Which fields a write has to know.
 local KNOWS = { c = { 's', 'x' }, u = { 's', 'q', 'w' }, a = { 's', 'q' }, k = { 's' }, d = { 's', 'q', 'w' } }
-if again then KNOWS.c[3], KNOWS.u[4], KNOWS.u[5] = 'p', 'i', 'o' end
+if again then KNOWS.c[3], KNOWS.u[4], KNOWS.u[5], KNOWS.d[4] = 'p', 'i', 'o', 'x' end
+-- How many versions before the present one a record is known to have had.
+local EARLIER = 32
 
 local now = clock()
 local ops, at, count = {}, {}, 0
@@ -49,6 +52,18 @@ local function version(path)
   return row and string.sub(row, 1, 16)
 end
 
+-- The versions of a record, the present one first, 16 digits each.
+local function versions(path)
+  return got['s' .. path] and string.match(got['s' .. path], '^%x*') or ''
+end
+
+local function has(list, wanted)
+  for index = 1, #list, 16 do
+    if string.sub(list, index, index + 15) == wanted then return true end
+  end
+  return false
+end
+
 local boxes = {}
 -- The numbers of the oldest event of a record and of the next one.
 local function box(path)
@@ -70,15 +85,22 @@ local function by_this_commit(field)
 end
 
 if again then
-  -- Plan, input and outcome are written once, so they tell of this commit whatever came after it.
-  local done = false
+  -- Plan, input and outcome are written once, so they tell of this commit whatever came after it. So do the last versions
+  -- of a record, and the mark of one that was deleted.
+  local done, not_done, unknown = false, false, nil
   for index = 1, count do
     local op, path = ops[index], ARGV[at[index]]
     if op == 'c' then done = done or by_this_commit('p' .. path)
+    elseif op == 'd' then done = done or by_this_commit('x' .. path)
     elseif op == 'u' then
-      done = done or by_this_commit('s' .. path) or by_this_commit('i' .. path) or by_this_commit('o' .. path)
+      local list = versions(path)
+      done = done or has(list, commit) or by_this_commit('i' .. path) or by_this_commit('o' .. path)
+      -- What came after the version that this commit expects is known, and it was not this commit.
+      if has(list, ARGV[at[index] + 1]) then not_done = true
+      elseif list ~= '' then unknown = path end
     end
   end
+  if unknown and not done and not not_done then return { 2, now, unknown } end
   if done then
     local answer = { 1, now }
     for index = 1, count do
@@ -154,7 +176,7 @@ for index = 1, count do
     else listed[#listed + 1] = path end
     if ARGV[first + 1] ~= '' then alarm(path, moment(ARGV[first + 1])) end
   elseif op == 'u' then
-    set('s' .. path, commit .. ARGV[first + 4])
+    set('s' .. path, commit .. string.sub(versions(path), 1, 16 * EARLIER) .. ARGV[first + 4])
     part('i' .. path, ARGV[first + 5])
     part('o' .. path, ARGV[first + 6])
     got['s' .. path] = commit
@@ -191,7 +213,7 @@ for index = 1, count do
     local events = box(path)
     for number = events[1], events[2] - 1 do gone[#gone + 1] = 'e' .. path .. ':' .. whole(number) end
     boxes[path], got['s' .. path] = nil, false
-    set('x' .. path, '1')
+    set('x' .. path, commit)
     head.records = head.records - 1
     alarm(path, false)
     wake(path)

@@ -1,0 +1,111 @@
+//! What goes wrong, and when: drawn before anything starts, so that it depends on the seed alone.
+
+use crate::{server::Server, worker::Fleet};
+use chrono::{DateTime, Utc};
+use std::{io, time::Duration};
+use tokio::time::Instant;
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// A worker process is killed.
+    Kill(usize),
+    /// The server ends, at once or in order, and stays away for so long.
+    Stop { at_once: bool, away: Duration },
+    /// The server closes the connections of this type.
+    Cut(&'static str),
+    /// The server forgets its scripts.
+    Flush,
+}
+
+/// Faults in their order, from the start of a run.
+pub(crate) struct Schedule {
+    faults: Vec<(Duration, Fault)>,
+    pub(crate) length: Duration,
+}
+
+impl Schedule {
+    /// One kill a second for as long as the server is up in all, and while it is away; the server away once for each
+    /// of `stops`.
+    pub(crate) fn draw(seed: u64, up: Duration, stops: &[Duration]) -> Self {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let length = up + stops.iter().sum::<Duration>();
+        let (mut faults, mut outages, mut before) = (Vec::new(), Vec::new(), Duration::ZERO);
+        for (turn, away) in (1..).zip(stops) {
+            let at = before + up * turn / (stops.len() as u32 + 1);
+            faults.push((at, Fault::Stop { at_once: turn != 1, away: *away }));
+            outages.push(at..at + *away);
+            before += *away;
+        }
+        let is_up = |at: &Duration| !outages.iter().any(|outage| outage.contains(at));
+        let seconds = u32::try_from(length.as_secs()).unwrap_or(u32::MAX);
+        for second in 0..seconds {
+            let within = |dice: &mut fastrand::Rng| {
+                Duration::from_secs(second.into()) + Duration::from_millis(dice.u64(0..1000))
+            };
+            faults.push((within(&mut dice), Fault::Kill(dice.usize(..1 << 16))));
+            let (cut, flush, kind) = (within(&mut dice), within(&mut dice), dice.bool());
+            if second % 3 == 1 && is_up(&cut) {
+                faults.push((cut, Fault::Cut(if kind { "normal" } else { "pubsub" })));
+            }
+            if second % 4 == 2 && is_up(&flush) {
+                faults.push((flush, Fault::Flush));
+            }
+        }
+        faults.sort_by_key(|(at, _)| *at);
+        Self { faults, length }
+    }
+}
+
+/// What went wrong.
+#[derive(Debug, Default)]
+pub(crate) struct Injected {
+    pub(crate) stops: Vec<Duration>,
+    pub(crate) cuts: u32,
+    pub(crate) flushes: u32,
+    /// When the server, or the connections to it, failed: from, until.
+    pub(crate) outages: Vec<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+/// Lets everything go wrong, and brings it back.
+pub(crate) async fn inject(schedule: &Schedule, server: &mut Server, fleet: &mut Fleet) -> io::Result<Injected> {
+    let (start, mut injected) = (Instant::now(), Injected::default());
+    // When the server is to come back, and when it went.
+    let mut away: Option<(Instant, DateTime<Utc>, Duration)> = None;
+    for (at, fault) in &schedule.faults {
+        let at = start + *at;
+        if let Some((until, since, length)) = away.filter(|(until, ..)| *until <= at) {
+            tokio::time::sleep_until(until).await;
+            server.go_on().await?;
+            away = None;
+            injected.stops.push(length);
+            injected.outages.push((since, Utc::now()));
+        }
+        tokio::time::sleep_until(at).await;
+        match *fault {
+            Fault::Kill(number) => fleet.kill(number)?,
+            Fault::Stop { at_once, away: length } => {
+                let since = Utc::now();
+                server.stop(at_once).await?;
+                away = Some((Instant::now() + length, since, length));
+            }
+            Fault::Cut(kind) => {
+                let since = Utc::now();
+                let mut command = redis::cmd("CLIENT");
+                command.arg("KILL").arg("TYPE").arg(kind).arg("SKIPME").arg("yes");
+                injected.cuts += u32::from(server.journal().try_send::<u32>(&command).await.is_ok());
+                injected.outages.push((since, Utc::now()));
+            }
+            Fault::Flush => {
+                let done = server.journal().try_send::<()>(redis::cmd("SCRIPT").arg("FLUSH")).await;
+                injected.flushes += u32::from(done.is_ok());
+            }
+        }
+    }
+    if let Some((until, since, length)) = away {
+        tokio::time::sleep_until(until).await;
+        server.go_on().await?;
+        injected.stops.push(length);
+        injected.outages.push((since, Utc::now()));
+    }
+    Ok(injected)
+}

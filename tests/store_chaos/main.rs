@@ -1,0 +1,91 @@
+//! Chaos: several processes share one Redis and run nested graphs, while processes are killed, the server is stopped and
+//! started again, connections are cut and scripts forgotten. `scripts/chaos store` runs it; without options it is the
+//! short form that belongs to the tests.
+
+mod faults;
+mod journal;
+mod judge;
+mod plan;
+mod run;
+mod server;
+mod work;
+mod worker;
+
+use std::{
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    seconds: u32,
+    graphs: u32,
+    tasks: u32,
+    workers: usize,
+    seed: u64,
+}
+
+const USAGE: &str = "options: [--seconds N] [--graphs N] [--tasks-per-graph N] [--workers N] [--seed N]";
+
+impl Options {
+    fn parse(words: &[String]) -> Result<Self, String> {
+        let mut options = Self { seconds: 15, graphs: 60, tasks: 20, workers: 4, seed: fastrand::u64(1..1 << 32) };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let value = words.next().and_then(|value| value.parse::<u64>().ok());
+            let value = value.filter(|value| *value > 0).ok_or_else(|| format!("{word} needs a number\n{USAGE}"))?;
+            let small = u32::try_from(value).map_err(|_| format!("{value} is too large for {word}"));
+            match word.as_str() {
+                "--seconds" => options.seconds = small?,
+                "--graphs" => options.graphs = small?,
+                "--tasks-per-graph" => options.tasks = small?.max(2),
+                "--workers" => options.workers = small?.try_into().unwrap_or(1),
+                "--seed" => options.seed = value,
+                other => return Err(format!("what is {other}?\n{USAGE}")),
+            }
+        }
+        Ok(options)
+    }
+
+    /// How long the server is away, each time.
+    fn stops(&self) -> Vec<Duration> {
+        let seconds: &[u64] = if self.seconds >= 60 { &[1, 10, 30] } else { &[1, 3] };
+        seconds.iter().copied().map(Duration::from_secs).collect()
+    }
+
+    /// How long ended graphs are kept: nobody may miss one because the server was away.
+    fn keep(&self) -> Duration {
+        let longest = self.stops().into_iter().max().unwrap_or_default();
+        longest * 3 / 2 + Duration::from_secs(7)
+    }
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refused(&error.to_string()),
+    };
+    if words.first().is_some_and(|word| word == "worker") {
+        return match worker::Orders::parse(&words[1..]) {
+            Some(orders) => runtime.block_on(worker::serve(orders)),
+            None => refused("a worker is told url, seed, tasks and how long to keep graphs"),
+        };
+    }
+    // As a test it is left out where there is no server, unless all servers are required.
+    if words.is_empty() && Command::new("redis-server").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no redis-server");
+        let required = std::env::var("MAGEFLOW_TEST_REQUIRE").is_ok_and(|required| required == "all");
+        return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    }
+    match Options::parse(&words) {
+        Ok(options) => runtime.block_on(run::run(&options)).unwrap_or_else(|error| refused(&error.to_string())),
+        Err(reason) => refused(&reason),
+    }
+}
+
+fn refused(reason: &str) -> ExitCode {
+    eprintln!("store_chaos: {reason}");
+    ExitCode::from(2)
+}
