@@ -51,6 +51,7 @@ pub(crate) struct Judge {
     graphs: Vec<Graph>,
     reader: Reader,
     starts: HashMap<String, Vec<Start>>,
+    attempts: usize,
     settled: HashMap<String, Settled>,
     pub(crate) findings: Findings,
     pub(crate) settled_at: Option<Instant>,
@@ -75,6 +76,7 @@ impl Judge {
             graphs: (0..graphs).map(graph).collect(),
             reader: Reader::default(),
             starts: HashMap::new(),
+            attempts: 0,
             settled: HashMap::new(),
             findings: Findings::default(),
             settled_at: None,
@@ -90,9 +92,16 @@ impl Judge {
         self.graphs.iter().map(|graph| graph.places.len()).sum()
     }
 
-    /// Something that changes whenever anything goes on.
+    /// Something that changes whenever anything gets on: graphs at their end, and attempts that were made. The same
+    /// attempt again is none.
     pub(crate) fn progress(&self) -> (usize, usize) {
-        (self.settled_graphs(), self.starts.values().map(Vec::len).sum())
+        (self.settled_graphs(), self.attempts)
+    }
+
+    fn started(&mut self, start: Start) {
+        let starts = self.starts.entry(start.key.clone()).or_default();
+        self.attempts += usize::from(starts.iter().all(|other| other.attempt != start.attempt));
+        starts.push(start);
     }
 
     /// Looks once at everything that is not settled. What cannot be read now is looked at the next time.
@@ -100,7 +109,7 @@ impl Judge {
         let Ok(lines) = self.reader.read(server_journal).await else { return };
         for line in lines {
             match line {
-                Line::Started(start) => self.starts.entry(start.key.clone()).or_default().push(start),
+                Line::Started(start) => self.started(start),
                 Line::Fed { graph, key } => self.fed(graph, &key),
             }
         }

@@ -121,8 +121,8 @@ async fn look_until(judge: &mut Judge, journal: &Journal, over: &CancellationTok
 fn tell_progress(judge: &Judge, told: &mut Instant) {
     if told.elapsed() >= TELL_EVERY {
         *told = Instant::now();
-        let (graphs, runs) = judge.progress();
-        eprintln!("store_chaos: {graphs} graphs at their end, tasks started {runs} times");
+        let (graphs, attempts) = judge.progress();
+        eprintln!("store_chaos: {graphs} graphs at their end, {attempts} attempts made");
     }
 }
 
