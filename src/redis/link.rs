@@ -4,8 +4,8 @@
 use super::server::{Host, Place, RedisServer, Tls};
 use crate::error::{Error, Result};
 use ::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
-    RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError,
+    RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
@@ -25,7 +25,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
-enum Connection {
+pub(super) enum Connection {
     Server(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
@@ -200,40 +200,11 @@ impl Link {
         }
     }
 
-    /// Sends commands together, which may be carried out twice without harm, until all are answered.
-    pub(crate) async fn pipeline(self: &Arc<Self>, operation: &'static str, pipeline: &Pipeline) -> Result<()> {
-        self.pipe(operation, pipeline, true).await
-    }
-
-    /// Sends commands together, once: after a lost answer nobody knows which were carried out.
-    pub(crate) async fn pipeline_once(self: &Arc<Self>, operation: &'static str, pipeline: &Pipeline) -> Result<()> {
-        self.pipe(operation, pipeline, false).await
-    }
-
-    async fn pipe(self: &Arc<Self>, operation: &'static str, pipeline: &Pipeline, repeatable: bool) -> Result<()> {
-        let deadline = Instant::now() + self.server.patience;
-        let mut backoff = Backoff::new();
-        loop {
-            let (generation, mut connection) = self.connection(operation, deadline).await?;
-            let answer: RedisResult<()> = match &mut connection {
-                Connection::Server(connection) => pipeline.exec_async(connection).await,
-                Connection::Cluster(connection) => pipeline.exec_async(connection).await,
-            };
-            let Err(error) = answer else { return Ok(()) };
-            match remedy(&error) {
-                Remedy::Reconnect => self.give_up(generation),
-                Remedy::Wait | Remedy::SendScript => {}
-                Remedy::Fail { retryable } => return Err(self.owner.failed(operation, error, retryable)),
-            }
-            let pause = backoff.next();
-            if !repeatable || Instant::now() + pause >= deadline {
-                return Err(self.owner.failed(operation, error, true));
-            }
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    async fn connection(self: &Arc<Self>, operation: &'static str, deadline: Instant) -> Result<(u64, Connection)> {
+    pub(super) async fn connection(
+        self: &Arc<Self>,
+        operation: &'static str,
+        deadline: Instant,
+    ) -> Result<(u64, Connection)> {
         if let Some(found) = current(&self.state.borrow()) {
             return Ok(found);
         }
@@ -260,7 +231,7 @@ impl Link {
     }
 
     /// The connection of this number is not used any more.
-    fn give_up(&self, generation: u64) {
+    pub(super) fn give_up(&self, generation: u64) {
         self.state.send_if_modified(|state| {
             let is_current = state.generation == generation && state.connection.is_some();
             if is_current {
@@ -361,13 +332,6 @@ async fn open(config: &RedisServer) -> RedisResult<Connection> {
             Ok(Connection::Server(client.get_multiplexed_async_connection_with_config(&limits).await?))
         }
     }
-}
-
-/// A connection for commands that wait on the server for as long as they say.
-pub(crate) async fn blocking(server: &RedisServer) -> RedisResult<MultiplexedConnection> {
-    let limits =
-        AsyncConnectionConfig::new().set_connection_timeout(Some(server.connect_timeout)).set_response_timeout(None);
-    client(server).await?.get_multiplexed_async_connection_with_config(&limits).await
 }
 
 /// A client of one server: the only one, the present master, or any node of a cluster, the next one at each call.
