@@ -108,7 +108,7 @@ fn is_of_tls(error: &RedisError) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Owner {
     Store(&'static str),
-    #[cfg(feature = "taskiq")]
+    #[allow(dead_code)] // Where no adapter is built that lives on Redis.
     Engine(&'static str),
 }
 
@@ -117,7 +117,6 @@ impl Owner {
         let source = source.into();
         match self {
             Self::Store(store) => Error::Store { store, operation, source, retryable },
-            #[cfg(feature = "taskiq")]
             Self::Engine(engine) => Error::Engine { engine, operation, source, retryable },
         }
     }

@@ -1,7 +1,7 @@
 //! L0. Connections to Redis, for the stores and adapters that live there: where the server is, one shared connection that
 //! is made anew when it breaks, and whether the server can be used.
 
-#[cfg(feature = "taskiq")]
+#[allow(dead_code)] // A store alone needs none of it, adapters do.
 mod batch;
 mod check;
 mod link;
@@ -9,7 +9,7 @@ mod script;
 mod server;
 mod url;
 
-#[cfg(feature = "taskiq")]
+#[allow(unused_imports)] // As above.
 pub(crate) use batch::blocking;
 pub(crate) use check::check;
 pub(crate) use link::{Backoff, Link, Owner, Remedy, client, remedy};
