@@ -279,7 +279,7 @@ mod tests {
             "]".repeat(100_000)
         );
         let error = decode(&deep).unwrap_err();
-        assert_eq!((error.error, error.task_id), (WireError::TooDeep { limit: 100 }, Some("i".into())));
+        assert_eq!((error.error, error.task_id), (WireError::TooDeep { limit: Limits::DEPTH }, Some("i".into())));
         let error = Message::decode(CAPTURED.as_bytes(), &Limits::with_bytes(100)).unwrap_err();
         assert!(matches!(error.error, WireError::TooLarge { limit: 100, .. }));
     }

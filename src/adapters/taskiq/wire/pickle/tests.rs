@@ -145,8 +145,8 @@ fn shared_parts_cannot_blow_up() {
 
 #[test]
 fn a_list_that_contains_itself_is_too_deep() {
-    assert_eq!(read(b"\x80\x04]\x94h\0a."), Err(PickleError::TooDeep { limit: 100 }));
-    assert_eq!(read(b"\x80\x04}\x94\x8c\x01ah\0s."), Err(PickleError::TooDeep { limit: 100 }));
+    assert_eq!(read(b"\x80\x04]\x94h\0a."), Err(PickleError::TooDeep { limit: Limits::DEPTH }));
+    assert_eq!(read(b"\x80\x04}\x94\x8c\x01ah\0s."), Err(PickleError::TooDeep { limit: Limits::DEPTH }));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn limits_hold_before_memory_is_spent() {
     let copies = [b"N".to_vec(), vec![b'2'; 2000]].concat();
     assert_eq!(Pickled::read(&copies, &limits).err(), Some(PickleError::TooManyValues { limit: 1000 }));
     let nested = [vec![b']'; 500], vec![b'a'; 499], vec![b'.']].concat();
-    assert_eq!(Pickled::read(&nested, &limits).unwrap().to_json(), Err(PickleError::TooDeep { limit: 100 }));
+    assert_eq!(Pickled::read(&nested, &limits).unwrap().to_json(), Err(PickleError::TooDeep { limit: Limits::DEPTH }));
     assert!(matches!(Pickled::read(&vec![b'N'; 2 << 20], &limits).err(), Some(PickleError::TooLarge { .. })));
 }
 
