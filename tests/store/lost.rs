@@ -30,6 +30,24 @@ async fn behind_a_proxy() -> Option<(Server, Proxy, Store, Store)> {
     Some((server, proxy, proxied, direct))
 }
 
+/// 1 for a commit of which the store says that nobody knows any more whether it was made, 0 for one that was made.
+fn unknown(answer: mageflow::Result<()>, is_always_known: bool) -> u32 {
+    match answer {
+        Ok(()) => 0,
+        Err(error) => {
+            let is_said = error.is_retryable() && error.to_string().contains("to tell whether it was made");
+            assert!(is_said && !is_always_known, "{error}");
+            1
+        }
+    }
+}
+
+/// All were counted once; those of which nobody knows, once at most. There are few of these.
+fn assert_counted(counted: u32, tried: u32, unknown: u32) {
+    assert!((tried - unknown..=tried).contains(&counted), "{counted} of {tried}, {unknown} unknown");
+    assert!(unknown <= tried / 10, "{unknown} of {tried} are unknown");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_commit_is_made_once() {
     let Some((_server, proxy, proxied, direct)) = behind_a_proxy().await else { return };
@@ -37,17 +55,23 @@ async fn each_commit_is_made_once() {
     write(&direct, vec![create(&root)]).await.unwrap();
     proxy.cut_every(5);
     let mut writers = JoinSet::new();
-    for _ in 0..100 {
+    for number in 0..100 {
         let (store, root) = (proxied.clone(), root.clone());
-        writers.spawn(async move { count_up(&store, &root).await });
+        // Those of one half also create a record, by which their commits are known however long it takes to ask. Those of
+        // the other half are known as long as the record has not changed too often.
+        let other = (number % 2 == 0).then(|| root.child(number));
+        writers.spawn(async move { unknown(count_up_with(&store, &root, other.as_ref()).await, other.is_some()) });
     }
     // And one who is not cut off, so that the record changes while others do not know what became of their commit.
     for _ in 0..30 {
         count_up(&direct, &root).await;
         tokio::time::sleep(ms(10)).await;
     }
-    in_time("all writers", writers.join_all()).await;
-    assert_eq!(count(&direct, &root).await, 130);
+    let unknown = in_time("all writers", writers.join_all()).await.into_iter().sum();
+    assert_counted(count(&direct, &root).await, 130, unknown);
+    for number in (0..100).step_by(2) {
+        assert!(get(&direct, &root.child(number)).await.is_some());
+    }
     assert!(proxy.lost() >= 5, "only {} answers were lost", proxy.lost());
     println!("{} answers of commits to one record were lost", proxy.lost());
 }
@@ -167,13 +191,13 @@ async fn counted_while_connections_are_cut(urls: Vec<String>, pause: Duration, s
             let child = root.child(slot);
             let version = write(&store, vec![create(&child)]).await.unwrap().versions[0];
             write(&store, vec![update(numbered(&child, 1), version), append(&root, slot)]).await.unwrap();
-            count_up(&store, &root).await;
+            unknown(count_up_with(&store, &root, None).await, false)
         });
     }
-    in_time("all writers", writers.join_all()).await;
+    let unknown = in_time("all writers", writers.join_all()).await.into_iter().sum();
     stop.store(true, Ordering::Relaxed);
     let killed = killer.await.unwrap();
-    assert_eq!(count(&store, &root).await, 100);
+    assert_counted(count(&store, &root).await, 100, unknown);
     let mut slots: Vec<_> = get(&store, &root).await.unwrap().inbox.iter().map(|event| event.slot).collect();
     slots.sort_unstable();
     assert_eq!(slots, (0..100).collect::<Vec<_>>());

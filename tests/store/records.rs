@@ -72,13 +72,18 @@ pub(crate) async fn get(store: &Store, key: &SignatureKey) -> Option<Stored> {
 
 /// Adds one, and tries again as long as others come first.
 pub(crate) async fn count_up(store: &Store, key: &SignatureKey) {
+    count_up_with(store, key, None).await.unwrap();
+}
+
+/// Adds one, and creates a record in the same commit.
+pub(crate) async fn count_up_with(store: &Store, key: &SignatureKey, other: Option<&SignatureKey>) -> Result<()> {
     loop {
         let stored = get(store, key).await.unwrap();
-        let next = numbered(key, stored.record.state.attempts + 1);
-        match write(store, vec![update(next, stored.version)]).await {
-            Ok(_) => return,
+        let mut writes = vec![update(numbered(key, stored.record.state.attempts + 1), stored.version)];
+        writes.extend(other.map(create));
+        match write(store, writes).await {
             Err(Error::Conflict { .. }) => tokio::task::yield_now().await,
-            Err(error) => panic!("{error}"),
+            answer => return answer.map(drop),
         }
     }
 }

@@ -90,7 +90,9 @@ if again then
   local done, not_done, unknown = false, false, nil
   for index = 1, count do
     local op, path = ops[index], ARGV[at[index]]
-    if op == 'c' then done = done or by_this_commit('p' .. path)
+    if op == 'c' then
+      -- Once made it is there, or was deleted and has left its mark.
+      if by_this_commit('p' .. path) then done = true elseif not got['x' .. path] then not_done = true end
     elseif op == 'd' then done = done or by_this_commit('x' .. path)
     elseif op == 'u' then
       local list = versions(path)
