@@ -20,9 +20,11 @@ pub(super) mod message;
 mod object;
 pub(super) mod own;
 pub(super) mod pickle;
+pub(super) mod pipeline;
 #[cfg(test)]
 mod python;
 pub(super) mod result;
+pub(super) mod schedule;
 mod text;
 pub(super) mod value;
 
