@@ -15,6 +15,10 @@
 
 mod error;
 pub(super) mod failure;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod interop;
 pub(super) mod labels;
 pub(super) mod message;
 mod object;

@@ -350,11 +350,12 @@ impl Collect {
     ///
     /// # Errors
     /// If one of them failed and that is not to be overlooked.
-    pub(crate) fn gather(&self, outcomes: &[Outcome], parent: Option<&Json>) -> Result<Json, TaskFailure> {
+    pub(crate) fn gather(&self, outcomes: &[Outcome], parent: Option<&Json>) -> Result<Json, Box<TaskFailure>> {
+        let failure = |error: PipelineError| Box::new(TaskFailure::from(error));
         let filtered = match (&self.parent, parent) {
             (None, _) => None,
-            (Some(_), Some(value)) => Some(iterated(value.as_str())?),
-            (Some(_), None) => return Err(PipelineError::NotIterable.into()),
+            (Some(_), Some(value)) => Some(iterated(value.as_str()).map_err(failure)?),
+            (Some(_), None) => return Err(failure(PipelineError::NotIterable)),
         };
         let mut out = String::from("[");
         for (number, (id, outcome)) in self.ids.iter().zip(outcomes).enumerate() {
@@ -370,12 +371,12 @@ impl Collect {
                     continue;
                 }
                 _ if self.skip_errors => continue,
-                (Outcome::Failed(failure), _) => &failure.message,
+                (Outcome::Failed(failed), _) => &failed.message,
                 (Outcome::Cancelled | Outcome::Skipped, _) => "it was cancelled",
             };
             let step = if filtered.is_some() { "filtering" } else { "mapping" };
             let words = format!("Task {id} returned an error. {step} failed. Reason: {reason}");
-            return Err(TaskFailure::new(FailureKind::Error, words));
+            return Err(TaskFailure::new(FailureKind::Error, words).into());
         }
         out.push(']');
         Ok(Json::from_valid(out))
@@ -396,7 +397,7 @@ fn is_true(json: &str) -> bool {
         Some(b'"') => json.len() > 2,
         Some(b't') => true,
         Some(b'f' | b'n') | None => false,
-        Some(_) => json.parse::<f64>().map_or(true, |number| number != 0.0),
+        Some(_) => json.parse::<f64>() != Ok(0.0),
     }
 }
 
