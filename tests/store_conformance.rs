@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     };
     match RedisConfig::from_url(&address) {
-        Ok(config) => harness::run(vec![Arc::new(OnRedis { config, cases: AtomicU32::new(0) })]),
+        Ok(config) => harness::run(&[Arc::new(OnRedis { config, cases: AtomicU32::new(0) })], &[]),
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE

@@ -351,6 +351,15 @@ pub(crate) async fn client(config: &RedisServer) -> RedisResult<Client> {
     }
 }
 
+/// A client of the node of a cluster at this address.
+#[allow(dead_code)] // As for `Owner::Engine`.
+pub(super) fn node(config: &RedisServer, address: &str) -> RedisResult<Client> {
+    let parts = address.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse().ok()?)));
+    let (name, port) =
+        parts.ok_or_else(|| RedisError::from((ErrorKind::Parse, "the address of a node", address.to_owned())))?;
+    of_host(config, &Host { name: name.trim_matches(['[', ']']).to_owned(), port })
+}
+
 fn of_host(config: &RedisServer, host: &Host) -> RedisResult<Client> {
     let info = info(config, address(config, host))?;
     match &config.tls {

@@ -10,7 +10,7 @@ mod server;
 mod url;
 
 #[allow(unused_imports)] // As above.
-pub(crate) use batch::blocking;
+pub(crate) use batch::Blocking;
 pub(crate) use check::check;
 pub(crate) use link::{Backoff, Link, Owner, Remedy, client, remedy};
 pub(crate) use script::Script;

@@ -6,5 +6,5 @@ mod harness;
 use std::{process::ExitCode, sync::Arc};
 
 fn main() -> ExitCode {
-    harness::run(vec![Arc::new(embedded::Embedded)])
+    harness::run(&[Arc::new(embedded::Embedded)], &[])
 }

@@ -1,6 +1,8 @@
 //! L2, TaskIQ engine. What it can do, and its two halves.
 
-use super::{ENGINE, OWNER, Shared, TaskiqBroker, TaskiqContext, worker::TaskiqWorker, workflow::TaskiqWorkflow};
+use super::{
+    ENGINE, OWNER, Shared, TaskiqBroker, TaskiqContext, queue::Kind, worker::TaskiqWorker, workflow::TaskiqWorkflow,
+};
 use crate::{
     adapters::{
         Capabilities, FrameworkTask, NativeTask, TaskManagerAdapter, WorkerAdapter, WorkerOptions, WorkflowAdapter,
@@ -30,11 +32,7 @@ impl TaskiqAdapter {
     pub async fn connect(broker: TaskiqBroker) -> Result<Self> {
         let server = broker.checked()?;
         server.check()?;
-        let server_is_cluster = server.is_cluster();
         let link = Link::new(server, OWNER);
-        if server_is_cluster {
-            return Err(Error::unsupported(ENGINE, "a Redis Cluster"));
-        }
         // Python workers use such servers too, so one that throws keys away is noted and used.
         check(&link, "mageflow:trial", "mageflow:trial", true).await?;
         Ok(Self { shared: Arc::new(Shared::new(broker, link)) })
@@ -56,7 +54,7 @@ impl TaskManagerAdapter for TaskiqAdapter {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            durable_queue: true,
+            durable_queue: self.shared.broker.kind != Kind::Channel,
             shared_queue: true,
             tells_unknown: false,
             results: true,

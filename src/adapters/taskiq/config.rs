@@ -1,6 +1,10 @@
 //! L2, TaskIQ engine. Where the broker is and how it is used, as plain data.
 
-use super::wire::value::Serializer;
+use super::{
+    ENGINE,
+    queue::{Kind, Queue},
+    wire::value::Serializer,
+};
 use crate::{
     error::{Error, Result},
     redis::RedisServer,
@@ -22,6 +26,7 @@ use std::time::Duration;
 pub struct TaskiqBroker {
     /// Or what is wrong with it.
     pub(super) server: std::result::Result<RedisServer, String>,
+    pub(super) kind: Kind,
     pub(super) queue: String,
     pub(super) group: String,
     pub(super) idle_timeout: Duration,
@@ -49,9 +54,42 @@ impl TaskiqBroker {
         S: TryInto<RedisServer>,
         Error: From<S::Error>,
     {
+        Self::new(server, Kind::Stream)
+    }
+
+    /// A `ListQueueBroker`: messages wait in a list. A Python worker loses what it has when it dies; ours lease what they
+    /// take, in keys beside the list, and lose nothing.
+    ///
+    /// Takes the same as [`redis_stream`](Self::redis_stream).
+    pub fn redis_list<S>(server: S) -> Self
+    where
+        S: TryInto<RedisServer>,
+        Error: From<S::Error>,
+    {
+        Self::new(server, Kind::List)
+    }
+
+    /// A `PubSubBroker`: every worker that listens runs every message, and nothing is kept. A message that nobody hears is
+    /// an error for its sender. Signed tasks are run by one of the workers all the same. Not for a Redis Cluster.
+    ///
+    /// Takes the same as [`redis_stream`](Self::redis_stream).
+    pub fn redis_pubsub<S>(server: S) -> Self
+    where
+        S: TryInto<RedisServer>,
+        Error: From<S::Error>,
+    {
+        Self::new(server, Kind::Channel)
+    }
+
+    fn new<S>(server: S, kind: Kind) -> Self
+    where
+        S: TryInto<RedisServer>,
+        Error: From<S::Error>,
+    {
         let server = server.try_into().map_err(|error| Error::from(error).to_string());
         Self {
             server,
+            kind,
             queue: "taskiq".into(),
             group: "taskiq".into(),
             idle_timeout: Duration::from_secs(600),
@@ -62,21 +100,20 @@ impl TaskiqBroker {
         }
     }
 
-    /// The key of the stream that tasks without a queue of their own wait in: Python's `queue_name`. Defaults to
-    /// `taskiq`.
+    /// The stream, list or channel of tasks without a queue of their own: Python's `queue_name`. Defaults to `taskiq`.
     pub fn queue_name(mut self, name: impl Into<String>) -> Self {
         self.queue = name.into();
         self
     }
 
-    /// The consumer group: Python's `consumer_group_name`. Defaults to `taskiq`.
+    /// The consumer group of a stream: Python's `consumer_group_name`. Defaults to `taskiq`.
     pub fn consumer_group(mut self, name: impl Into<String>) -> Self {
         self.group = name.into();
         self
     }
 
-    /// How long a message may stay with a Python worker before it counts as lost: Python's `idle_timeout`. Defaults to
-    /// 10 minutes. What our workers hold they renew, so it is never taken from them.
+    /// How long a stream's message may stay with a Python worker before it counts as lost: Python's `idle_timeout`.
+    /// Defaults to 10 minutes. What our workers hold they renew, so it is never taken from them.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = limit;
         self
@@ -137,14 +174,17 @@ impl TaskiqBroker {
                 return Err(Error::InvalidConfig { reason: format!("TaskIQ: `{name}` must be at least 100 ms") });
             }
         }
+        if self.kind == Kind::Channel && server.is_cluster() {
+            return Err(Error::unsupported(ENGINE, "a pub/sub broker on a Redis Cluster"));
+        }
         Ok(server)
     }
 
-    /// The key that a queue waits in.
-    pub(super) fn key_of(&self, queue: Option<&str>) -> String {
-        match queue {
-            None | Some(crate::task::DEFAULT_QUEUE) => self.queue.clone(),
-            Some(name) => name.to_owned(),
+    /// The queue of this name.
+    pub(super) fn queue_of(&self, name: Option<&str>) -> Queue {
+        match name {
+            None | Some(crate::task::DEFAULT_QUEUE) => Queue::new(self.queue.as_str(), self.kind),
+            Some(name) => Queue::new(name, self.kind),
         }
     }
 

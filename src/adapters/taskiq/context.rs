@@ -1,13 +1,24 @@
 //! L2, TaskIQ engine. What a running task sees of the engine.
 
-use super::{Shared, stream, stream::EntryId};
+use super::{
+    Shared,
+    queue::{EntryId, Kind},
+};
 use crate::{
     error::{Error, Result},
     task::{NativeContext, TaskData, TaskExecutionInfo, TaskId, TaskName},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use std::{any::Any, fmt, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 /// The engine's own context of one attempt: what
 /// [`raw_context`](crate::task::TaskExecutionInfo::raw_context) downcasts to.
@@ -25,6 +36,8 @@ pub(super) struct Facts {
     pub(super) queued_at: Option<DateTime<Utc>>,
     /// Names and values, as they came.
     pub(super) labels: Vec<(String, String)>,
+    /// Whether the message was ended before its task.
+    pub(super) is_acknowledged: AtomicBool,
 }
 
 impl TaskiqContext {
@@ -48,14 +61,32 @@ impl TaskiqContext {
         info
     }
 
-    /// The stream that the message was in.
+    /// The stream, list or channel that the message was in.
     pub fn queue(&self) -> &str {
-        &self.0.entry.key
+        &self.0.entry.queue.key
     }
 
-    /// The id of the message's entry in the stream.
+    /// The id of the message's entry in a stream, or the name under which this worker has it.
     pub fn entry_id(&self) -> &str {
         &self.0.entry.id
+    }
+
+    /// Ends the message now: it does not come again, whatever becomes of the task. Python's `Context.ack`. A message whose
+    /// label `ack_type` is `manual` ends in no other way.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if the server does not answer; the message may or may not be ended then.
+    ///
+    /// # Cancel safety
+    /// As with the error.
+    pub async fn acknowledge(&self) -> Result<()> {
+        self.0.shared.acknowledge(&self.0.entry).await?;
+        self.0.is_acknowledged.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.0.is_acknowledged.load(Ordering::Acquire)
     }
 
     /// A label of the message, as text.
@@ -78,8 +109,12 @@ impl NativeContext for TaskiqContext {
 
     async fn heartbeat(&self) -> Result<()> {
         let Facts { shared, consumer, entry, .. } = &*self.0;
-        let renew = stream::renew(&shared.broker, consumer, &entry.key, std::slice::from_ref(&entry.id));
-        shared.link.send("heartbeat", &renew).await.map(drop)
+        let ids = std::slice::from_ref(&entry.id);
+        if entry.queue.kind == Kind::Channel {
+            return Ok(());
+        }
+        let renew = |whole, _| entry.queue.renew(&shared.broker, consumer, ids, whole).unwrap_or_default();
+        shared.link.run("heartbeat", true, renew).await.map(drop)
     }
 
     async fn progress(&self, fraction: f64, message: &str) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use super::{
     Shared,
-    stream::{self, EntryId},
+    queue::{EntryId, Queue, Successors, millis},
 };
 use crate::redis::Backoff;
 use ::redis::Pipeline;
@@ -20,29 +20,29 @@ const BATCH: usize = 256;
 
 /// The entries that this worker has: running, or ended and not acknowledged yet.
 #[derive(Debug, Default)]
-pub(super) struct Held(Mutex<HashMap<Arc<str>, Vec<Box<str>>>>);
+pub(super) struct Held(Mutex<HashMap<Queue, Vec<Box<str>>>>);
 
 impl Held {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Vec<Box<str>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Queue, Vec<Box<str>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes an entry, until what is answered is dropped.
     pub(super) fn hold(self: &Arc<Self>, entry: EntryId) -> Holding {
-        self.lock().entry(entry.key.clone()).or_default().push(entry.id.clone());
+        self.lock().entry(entry.queue.clone()).or_default().push(entry.id.clone());
         Holding { held: self.clone(), entry }
     }
 
-    pub(super) fn has(&self, key: &Arc<str>, id: &str) -> bool {
-        self.lock().get(key).is_some_and(|ids| ids.iter().any(|own| &**own == id))
+    pub(super) fn has(&self, queue: &Queue, id: &str) -> bool {
+        self.lock().get(queue).is_some_and(|ids| ids.iter().any(|own| &**own == id))
     }
 
-    pub(super) fn of(&self, key: &Arc<str>) -> Vec<Box<str>> {
-        self.lock().get(key).cloned().unwrap_or_default()
+    pub(super) fn is_empty_of(&self, queue: &Queue) -> bool {
+        self.lock().get(queue).is_none_or(Vec::is_empty)
     }
 
-    pub(super) fn all(&self) -> Vec<(Arc<str>, Vec<Box<str>>)> {
-        self.lock().iter().filter(|(_, ids)| !ids.is_empty()).map(|(key, ids)| (key.clone(), ids.clone())).collect()
+    pub(super) fn all(&self) -> Vec<(Queue, Vec<Box<str>>)> {
+        self.lock().iter().filter(|(_, ids)| !ids.is_empty()).map(|(queue, ids)| (queue.clone(), ids.clone())).collect()
     }
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Holding {
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        if let Some(ids) = self.held.lock().get_mut(&self.entry.key)
+        if let Some(ids) = self.held.lock().get_mut(&self.entry.queue)
             && let Some(index) = ids.iter().position(|id| *id == self.entry.id)
         {
             ids.swap_remove(index);
@@ -63,16 +63,30 @@ impl Drop for Holding {
     }
 }
 
-/// What becomes of an entry.
+/// What becomes of a message that a worker had.
 #[derive(Debug)]
-pub(super) enum Finish {
-    /// It is done with.
-    Acknowledge { holding: Holding, outcome: Option<Outcome> },
-    /// A message takes its place.
-    Again { holding: Holding, after: Duration, message: Vec<u8> },
+pub(super) struct Finish {
+    pub(super) holding: Holding,
+    /// What is recorded before it is ended.
+    pub(super) outcomes: Vec<Outcome>,
+    /// Messages that are sent before it is ended, each once or, after a lost connection, more often.
+    pub(super) sends: Vec<(Queue, Vec<u8>)>,
+    pub(super) end: End,
 }
 
-/// What is recorded before the acknowledgement.
+/// How a message ends.
+#[derive(Debug)]
+pub(super) enum End {
+    Acknowledge,
+    /// Others take its place.
+    Replace(Successors),
+    /// It was ended before; others come all the same.
+    Add(Successors),
+    /// It was ended before, or is not to be.
+    Leave,
+}
+
+/// A result that is recorded.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) key: String,
@@ -80,6 +94,19 @@ pub(super) struct Outcome {
     pub(super) ttl: Option<Duration>,
     /// Channel and id for the client that waits.
     pub(super) reply: Option<(String, String)>,
+}
+
+impl Finish {
+    pub(super) fn acknowledge(holding: Holding, outcomes: Vec<Outcome>) -> Self {
+        Self { holding, outcomes, sends: Vec::new(), end: End::Acknowledge }
+    }
+
+    /// This message comes again, instead of the one that was there.
+    pub(super) fn again(holding: Holding, after: Duration, message: Vec<u8>) -> Self {
+        let queue = holding.entry.queue.clone();
+        let end = End::Replace(Successors { queue, after, messages: vec![message] });
+        Self { holding, outcomes: Vec::new(), sends: Vec::new(), end }
+    }
 }
 
 pub(super) struct Finisher {
@@ -115,33 +142,44 @@ impl Finisher {
     }
 
     async fn record(&self, batch: &[Finish]) -> crate::Result<()> {
-        let broker = &self.shared.broker;
-        let mut pipeline = Pipeline::new();
-        // All or nothing, so that nothing is acknowledged whose outcome is not recorded.
-        pipeline.atomic();
+        let Shared { broker, link, .. } = &*self.shared;
+        // In a cluster, results and queues are on different nodes, so what is recorded first is sent first.
+        let is_cluster = link.server().is_cluster();
+        let (mut recorded, mut ended) = (Pipeline::new(), Pipeline::new());
         for finish in batch {
-            if let Finish::Acknowledge { holding, outcome } = finish {
-                if let Some(outcome) = outcome {
-                    add_outcome(&mut pipeline, outcome);
-                }
-                pipeline.add_command(stream::acknowledge(broker, &holding.entry));
-                if broker.delete_acknowledged {
-                    pipeline.add_command(stream::delete(&holding.entry));
-                }
+            finish.outcomes.iter().for_each(|outcome| add_outcome(&mut recorded, outcome));
+            for (queue, message) in &finish.sends {
+                recorded.add_command(queue.add(broker, message)).ignore();
+            }
+            if let End::Acknowledge = finish.end {
+                finish.holding.entry.acknowledge(broker, if is_cluster { &mut ended } else { &mut recorded });
             }
         }
-        if !pipeline.is_empty() {
-            self.shared.link.pipeline("record", &pipeline).await?;
+        // All or nothing, so that nothing is acknowledged whose outcome is not recorded.
+        recorded.atomic();
+        for pipeline in [&recorded, &ended] {
+            if !pipeline.is_empty() {
+                link.pipeline("record", pipeline).await?;
+            }
         }
-        let again = batch.iter().filter_map(|finish| match finish {
-            Finish::Again { holding, after, message } => Some((holding, after, message)),
-            Finish::Acknowledge { .. } => None,
-        });
+        self.replace(batch).await
+    }
+
+    async fn replace(&self, batch: &[Finish]) -> crate::Result<()> {
+        let Shared { broker, link, .. } = &*self.shared;
         let mut was_held_back = false;
-        for (holding, after, message) in again {
-            let settled = |whole, _| stream::settle(broker, &holding.entry, *after, message, whole);
-            self.shared.link.run("send again", true, settled).await?;
-            was_held_back |= !after.is_zero();
+        for finish in batch {
+            let entry = &finish.holding.entry;
+            let (End::Replace(next) | End::Add(next)) = &finish.end else { continue };
+            if let End::Replace(_) = finish.end {
+                let settle = |whole, _| entry.settle(broker, next, whole).unwrap_or_default();
+                link.run("send again", true, settle).await?;
+            } else {
+                for message in &next.messages {
+                    self.shared.add(&next.queue, next.after, message).await?;
+                }
+            }
+            was_held_back |= !next.after.is_zero();
         }
         if was_held_back {
             self.shared.held_back.notify_waiters();
@@ -153,7 +191,7 @@ impl Finisher {
 fn add_outcome(pipeline: &mut Pipeline, outcome: &Outcome) {
     let set = pipeline.cmd("SET").arg(&outcome.key).arg(&outcome.value);
     if let Some(ttl) = outcome.ttl {
-        set.arg("PX").arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 47));
+        set.arg("PX").arg(millis(ttl).max(1));
     }
     set.ignore();
     if let Some((channel, id)) = &outcome.reply {

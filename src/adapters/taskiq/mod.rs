@@ -7,6 +7,9 @@ mod adapter;
 mod config;
 mod context;
 mod finish;
+mod follow;
+mod list;
+mod queue;
 mod reader;
 mod replies;
 mod run;
@@ -19,6 +22,7 @@ mod workflow;
 pub use self::{adapter::TaskiqAdapter, config::TaskiqBroker, context::TaskiqContext};
 
 use self::{
+    queue::{EntryId, Kind, Queue},
     replies::Replies,
     wire::{
         Limits,
@@ -30,6 +34,7 @@ use crate::{
     redis::{Link, Owner},
     task::{TaskId, TaskResult},
 };
+use futures_util::future::try_join_all;
 use std::{
     collections::HashSet,
     fmt,
@@ -37,9 +42,13 @@ use std::{
 };
 use tokio::sync::Notify;
 
+/// Results that are read at once.
+const MOST_READ: usize = 100;
 /// Its name in messages.
 const ENGINE: &str = "taskiq";
 const OWNER: Owner = Owner::Engine(ENGINE);
+/// The library's own tasks are in a stream, whatever the broker is: only our workers read it.
+const FRAMEWORK_KIND: Kind = Kind::Stream;
 
 /// What both halves have in common.
 struct Shared {
@@ -58,7 +67,11 @@ impl Shared {
         Self { broker, link, replies, groups, held_back }
     }
 
-    /// Makes sure that the group of a stream exists: what is sent before it would never be delivered.
+    /// Makes sure that what is sent to a queue is delivered: a stream needs its group.
+    async fn ensure_queue(&self, queue: &Queue) -> Result<()> {
+        if queue.kind == Kind::Stream { self.ensure_group(&queue.key).await } else { Ok(()) }
+    }
+
     async fn ensure_group(&self, key: &str) -> Result<()> {
         if self.groups.lock().unwrap_or_else(PoisonError::into_inner).contains(key) {
             return Ok(());
@@ -93,6 +106,27 @@ impl Shared {
     async fn has_result(&self, id: &str) -> bool {
         let exists = ::redis::cmd("EXISTS").arg(self.broker.result_key(id)).clone();
         matches!(self.link.send("look for a result", &exists).await, Ok(::redis::Value::Int(1)))
+    }
+
+    /// What is stored under these ids.
+    async fn stored(&self, ids: &[String]) -> Result<Vec<Option<Vec<u8>>>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(MOST_READ) {
+            let reads = ids.iter().map(async |id| {
+                let get = ::redis::cmd("GET").arg(self.broker.result_key(id)).clone();
+                let answer = self.link.send("read a result", &get).await?;
+                Ok::<_, crate::Error>(if let ::redis::Value::BulkString(bytes) = answer { Some(bytes) } else { None })
+            });
+            found.extend(try_join_all(reads).await?);
+        }
+        Ok(found)
+    }
+
+    /// Ends a message before its task does.
+    async fn acknowledge(&self, entry: &EntryId) -> Result<()> {
+        let mut pipeline = ::redis::Pipeline::new();
+        entry.acknowledge(&self.broker, &mut pipeline);
+        if pipeline.is_empty() { Ok(()) } else { self.link.pipeline("acknowledge", &pipeline).await }
     }
 
     async fn set_progress(&self, id: &str, fraction: f64, message: &str) -> Result<()> {

@@ -3,26 +3,27 @@
 use super::{
     Shared,
     context::{Facts, TaskiqContext},
-    finish::{Finish, Held, Holding, Outcome},
-    stream::{Entry, EntryId},
+    finish::{End, Finish, Held, Holding, Outcome},
+    queue::{Entry, EntryId, Kind},
     wire::{
         Limits, WireError,
-        labels::Labels,
+        labels::{AckType, Labels},
         message::{Message, MessageError},
+        pipeline::Collect,
         result::{NewResult, Outcome as Ended, RunFacts},
     },
     worker::Outcomes,
 };
 use crate::{
     adapters::{Delivery, DeliveryHandler, Disposition, FRAMEWORK_TASKS, Stop, StopReason},
-    task::{FailureKind, TaskFailure, TaskId, TaskName, TaskOverrides},
+    task::{Backoff, FailureKind, TaskFailure, TaskId, TaskName, TaskOverrides},
 };
 use chrono::{DateTime, Utc};
 use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -43,8 +44,17 @@ pub(super) struct Runner {
     next: AtomicU64,
 }
 
+/// What this worker has to run again by itself.
+pub(super) struct Again {
+    pub(super) after: Duration,
+    pub(super) entry: Entry,
+    pub(super) holding: Holding,
+}
+
 /// What is needed at the end of an attempt.
 struct Attempt {
+    context: TaskiqContext,
+    ack: AckType,
     started_at: DateTime<Utc>,
     clock: Instant,
     number: u32,
@@ -79,29 +89,39 @@ impl Runner {
         self.stops.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|stop| stop.fire(reason));
     }
 
-    /// Runs one entry and hands over what became of it.
-    pub(super) async fn run(&self, entry: Entry, holding: Holding) {
+    /// Runs one entry and hands over what became of it. Answers what this worker has to run again by itself.
+    pub(super) async fn run(&self, entry: Entry, holding: Holding) -> Option<Again> {
         let Entry { id, message, again } = entry;
         let finish = match message {
             // Deleted, or not of TaskIQ: Python workers die of those, for ever.
             None => {
-                tracing::warn!(key = &*id.key, entry = &*id.id, "an entry without a message was dropped");
-                Finish::Acknowledge { holding, outcome: None }
+                tracing::warn!(key = &*id.queue.key, entry = &*id.id, "an entry without a message was dropped");
+                Finish::acknowledge(holding, Vec::new())
             }
             Some(bytes) => self.run_message(&id, &bytes, again, holding).await,
         };
-        // Full while the server is away: then slots stay taken, and nothing more is fetched.
-        let _ = self.outcomes.send(finish).await;
+        match finish {
+            // Other workers have this message too, so it must not be sent again.
+            Finish { end: End::Replace(successors), holding, .. } if id.queue.kind == Kind::Channel => {
+                let message = successors.messages.into_iter().next();
+                Some(Again { after: successors.after, entry: Entry { id, message, again: false }, holding })
+            }
+            finish => {
+                // Full while the server is away: then slots stay taken, and nothing more is fetched.
+                let _ = self.outcomes.send(finish).await;
+                None
+            }
+        }
     }
 
     async fn run_message(&self, id: &EntryId, bytes: &[u8], again: bool, holding: Holding) -> Finish {
-        let limits = Limits::default();
-        let message = match Message::decode(bytes, &limits) {
+        let message = match Message::decode(bytes, &Limits::default()) {
             Ok(message) => message,
             Err(error) => return self.refuse(id, *error, holding),
         };
         let stop = Stop::default();
-        let (delivery, attempt) = match self.delivery(id, &message, &stop) {
+        let made = self.delivery(id, &message, &stop).and_then(|made| Ok((made, Collect::of(&message)?)));
+        let ((delivery, attempt), collect) = match made {
             Ok(made) => made,
             Err(error) => {
                 let (task_id, task_name) =
@@ -110,18 +130,28 @@ impl Runner {
             }
         };
         // Its worker may have been lost between the record and the acknowledgement.
-        if again && attempt.has_result && self.shared.has_result(&message.task_id).await {
-            return Finish::Acknowledge { holding, outcome: None };
+        let is_done = again && attempt.has_result && attempt.ack != AckType::Manual;
+        if is_done && self.shared.has_result(&message.task_id).await {
+            return Finish::acknowledge(holding, Vec::new());
+        }
+        if attempt.ack == AckType::Received
+            && let Err(error) = attempt.context.acknowledge().await
+        {
+            tracing::warn!(%error, id = &*message.task_id, "a message cannot be acknowledged; it comes again");
+            return Finish { end: End::Leave, ..Finish::acknowledge(holding, Vec::new()) };
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let _stopping = Stopping::note(self, number, stop);
-        let disposition = self.handler.handle(delivery).await;
+        let disposition = match &collect {
+            Some(collect) => self.shared.collect(collect).await,
+            None => self.handler.handle(delivery).await,
+        };
         self.finish(disposition, message, attempt, holding)
     }
 
     fn delivery(&self, id: &EntryId, message: &Message<'_>, stop: &Stop) -> Result<(Delivery, Attempt), WireError> {
         let labels = &message.labels;
-        let (number, mark) = (labels.attempt()?, labels.mark()?);
+        let (number, mark, ack) = (labels.attempt()?, labels.mark()?, labels.ack_type()?.unwrap_or_default());
         let (options, overrides) = (labels.options()?, labels.overrides()?);
         let overrides = match (&options, overrides) {
             (None, None) => of_python(labels)?.map(Arc::new),
@@ -131,14 +161,8 @@ impl Runner {
         let said = options.as_ref().map(|options| options.result_ttl);
         let said = said.or_else(|| overrides.as_ref().map(|overrides| overrides.result_ttl)).flatten();
         let queued_at = labels.queued_at()?.or_else(|| id.added_at().and_then(DateTime::from_timestamp_millis));
-        let attempt = Attempt {
-            queued_at,
-            started_at: Utc::now(),
-            clock: Instant::now(),
-            number,
-            ttl: said.or_else(|| self.ttls.get(&task_name).copied()).or(self.shared.broker.results.ttl),
-            has_result: mark.is_none() && !FRAMEWORK_TASKS.contains(&task_name.as_str()),
-        };
+        let ttl = said.or_else(|| self.ttls.get(&task_name).copied()).or(self.shared.broker.results.ttl);
+        let has_result = mark.is_none() && !FRAMEWORK_TASKS.contains(&task_name.as_str());
         let context = TaskiqContext::new(Facts {
             shared: self.shared.clone(),
             consumer: self.consumer.clone(),
@@ -152,10 +176,12 @@ impl Runner {
                 .names()
                 .filter_map(|name| Some((name.to_owned(), labels.text(name)?.into_owned())))
                 .collect(),
+            is_acknowledged: AtomicBool::new(false),
         });
         let mut delivery = Delivery::new(context.info(), Ok(message.arguments()?), stop.clone());
         (delivery.mark, delivery.options, delivery.overrides) = (mark, options, overrides);
-        Ok((delivery, attempt))
+        let (started_at, clock) = (Utc::now(), Instant::now());
+        Ok((delivery, Attempt { context, ack, started_at, clock, number, queued_at, ttl, has_result }))
     }
 
     fn finish(&self, disposition: Disposition, mut message: Message<'_>, attempt: Attempt, holding: Holding) -> Finish {
@@ -163,19 +189,34 @@ impl Runner {
         if let Some(at) = attempt.queued_at {
             message.labels.set_queued_at(at);
         }
-        let ended = match disposition {
-            Disposition::Done(json) => Ended::Returned(json),
-            Disposition::Failed(failure) => Ended::Failed(failure),
-            Disposition::Cancelled => Ended::Cancelled,
-            Disposition::Skipped => return Finish::Acknowledge { holding, outcome: None },
+        let is_ended = attempt.context.is_acknowledged();
+        let mut finish = match disposition {
+            Disposition::Done(json) => self.ended(&Ended::Returned(json), &message, &attempt, holding),
+            Disposition::Failed(failure) => self.ended(&Ended::Failed(failure), &message, &attempt, holding),
+            Disposition::Cancelled => self.ended(&Ended::Cancelled, &message, &attempt, holding),
+            Disposition::Skipped => Finish::acknowledge(holding, Vec::new()),
             Disposition::Retry { after, .. } => {
                 message.labels.set_attempt(attempt.number.saturating_add(1));
-                return Finish::Again { holding, after, message: message.encode() };
+                Finish::again(holding, after, message.encode())
             }
-            Disposition::GiveBack { after } => return Finish::Again { holding, after, message: message.encode() },
+            Disposition::GiveBack { after } => Finish::again(holding, after, message.encode()),
         };
-        let outcome = attempt.has_result.then(|| self.outcome(&ended, &message, &attempt)).flatten();
-        Finish::Acknowledge { holding, outcome }
+        finish.end = match finish.end {
+            End::Replace(successors) if is_ended => End::Add(successors),
+            End::Acknowledge if is_ended || attempt.ack == AckType::Manual => End::Leave,
+            end => end,
+        };
+        finish
+    }
+
+    /// The end of a task: its result, and the next step of the pipeline that it may belong to.
+    fn ended(&self, ended: &Ended, message: &Message<'_>, attempt: &Attempt, holding: Holding) -> Finish {
+        let mut finish = Finish::acknowledge(holding, Vec::new());
+        if attempt.has_result {
+            finish.outcomes.extend(self.outcome(ended, message, attempt));
+            self.shared.follow(ended, message, &mut finish);
+        }
+        finish
     }
 
     fn outcome(&self, ended: &Ended, message: &Message<'_>, attempt: &Attempt) -> Option<Outcome> {
@@ -205,7 +246,7 @@ impl Runner {
     /// A message that cannot be read ends as a failure where its id is known, and in the log.
     fn refuse(&self, id: &EntryId, error: MessageError, holding: Holding) -> Finish {
         tracing::warn!(
-            key = &*id.key, entry = &*id.id, id = error.task_id.as_ref().map(tracing::field::display),
+            key = &*id.queue.key, entry = &*id.id, id = error.task_id.as_ref().map(tracing::field::display),
             task = error.task_name.as_ref().map(tracing::field::display), %error, "a message cannot be read; it is dropped"
         );
         let outcome = error.task_id.as_ref().and_then(|task_id| {
@@ -215,7 +256,7 @@ impl Runner {
             let key = self.shared.broker.result_key(&task_id.to_string());
             Some(Outcome { key, value, ttl: self.shared.broker.results.ttl, reply: None })
         });
-        Finish::Acknowledge { holding, outcome }
+        Finish::acknowledge(holding, outcome.into_iter().collect())
     }
 }
 
@@ -227,6 +268,7 @@ fn of_python(labels: &Labels<'_>) -> Result<Option<TaskOverrides>, WireError> {
         Some(false) => Some(0),
         None => None,
     };
+    overrides.backoff = labels.delay()?.map(Backoff::constant);
     Ok((overrides != TaskOverrides::default()).then_some(overrides))
 }
 

@@ -1,43 +1,17 @@
 //! L2, TaskIQ engine. Streams: what is sent to Redis to add, take, hold, renew and give back entries, and what it answers.
 
-use super::config::TaskiqBroker;
-use crate::redis::Script;
-use ::redis::{Cmd, Value, cmd};
-use std::{
-    sync::{Arc, LazyLock},
-    time::Duration,
+use super::{
+    config::TaskiqBroker,
+    queue::{Entry, EntryId, Queue, Successors, millis},
 };
+use crate::redis::Script;
+use ::redis::{Cmd, Pipeline, Value, cmd};
+use std::{sync::LazyLock, time::Duration};
 
 /// The field of an entry that holds the message.
 const FIELD: &str = "data";
 
-static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/settle.lua")));
-static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/hold.lua")));
-static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
-
-/// One entry of a stream that this worker has.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct EntryId {
-    pub(super) key: Arc<str>,
-    pub(super) id: Box<str>,
-}
-
-impl EntryId {
-    /// When it was added, in milliseconds by the server's clock.
-    pub(super) fn added_at(&self) -> Option<i64> {
-        self.id.split('-').next()?.parse().ok()
-    }
-}
-
-/// An entry as it was taken.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) id: EntryId,
-    /// Nothing if the entry has no message, or was deleted meanwhile.
-    pub(super) message: Option<Vec<u8>>,
-    /// Whether somebody else had it before.
-    pub(super) again: bool,
-}
+static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/settle_stream.lua")));
 
 /// An entry that is in somebody's hands.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,14 +19,6 @@ pub(super) struct Pending {
     pub(super) id: String,
     pub(super) consumer: String,
     pub(super) idle: Duration,
-}
-
-/// The key of the messages of a stream that are held back, in the same slot of a cluster.
-pub(super) fn held_key(key: &str) -> String {
-    match key.find('{') {
-        Some(_) => format!("{key}:mageflow:held"),
-        None => format!("{{{key}}}:mageflow:held"),
-    }
 }
 
 pub(super) fn create_group(broker: &TaskiqBroker, key: &str) -> Cmd {
@@ -70,44 +36,35 @@ pub(super) fn add(broker: &TaskiqBroker, key: &str, message: &[u8]) -> Cmd {
     command
 }
 
-pub(super) fn hold(key: &str, delay: Duration, message: &[u8], whole: bool) -> Cmd {
-    let mut command = HOLD.command(whole, &[&held_key(key)]);
-    command.arg(millis(delay).max(1)).arg(message);
-    command
-}
-
-/// Moves what is due, and answers when the next is.
-pub(super) fn release(broker: &TaskiqBroker, key: &str, whole: bool) -> Cmd {
-    let mut command = RELEASE.command(whole, &[key, &held_key(key)]);
-    command.arg(100).arg(broker.max_stream.unwrap_or(0));
-    command
-}
-
-/// Acknowledges an entry and sends a message in its place, at once or later.
-pub(super) fn settle(broker: &TaskiqBroker, entry: &EntryId, after: Duration, message: &[u8], whole: bool) -> Cmd {
-    let mut command = SETTLE.command(whole, &[&entry.key, &held_key(&entry.key)]);
+/// Acknowledges an entry and, if it was there, puts messages in its place.
+pub(super) fn settle(broker: &TaskiqBroker, entry: &EntryId, successors: &Successors, whole: bool) -> Cmd {
+    let Successors { queue, after, messages } = successors;
+    let mut command = SETTLE.command(whole, &[&entry.queue.key, &queue.key, &queue.held()]);
     command.arg(&broker.group).arg(&*entry.id).arg(u8::from(broker.delete_acknowledged));
-    command.arg(broker.max_stream.unwrap_or(0)).arg(millis(after)).arg(message);
+    command.arg(broker.max_stream.unwrap_or(0)).arg(millis(*after));
+    messages.iter().for_each(|message| {
+        command.arg(message);
+    });
     command
 }
 
-pub(super) fn acknowledge(broker: &TaskiqBroker, entry: &EntryId) -> Cmd {
-    cmd("XACK").arg(&*entry.key).arg(&broker.group).arg(&*entry.id).clone()
-}
-
-pub(super) fn delete(entry: &EntryId) -> Cmd {
-    cmd("XDEL").arg(&*entry.key).arg(&*entry.id).clone()
+pub(super) fn acknowledge(broker: &TaskiqBroker, entry: &EntryId, pipeline: &mut Pipeline) {
+    let key = &*entry.queue.key;
+    pipeline.cmd("XACK").arg(key).arg(&broker.group).arg(&*entry.id).ignore();
+    if broker.delete_acknowledged {
+        pipeline.cmd("XDEL").arg(key).arg(&*entry.id).ignore();
+    }
 }
 
 /// Waits for entries of several streams that nobody had yet.
-pub(super) fn read(broker: &TaskiqBroker, consumer: &str, keys: &[Arc<str>], count: usize, wait: Duration) -> Cmd {
+pub(super) fn read(broker: &TaskiqBroker, consumer: &str, queues: &[Queue], count: usize, wait: Duration) -> Cmd {
     let mut command = cmd("XREADGROUP");
     command.arg("GROUP").arg(&broker.group).arg(consumer).arg("COUNT").arg(count.max(1));
     command.arg("BLOCK").arg(millis(wait).max(1)).arg("STREAMS");
-    keys.iter().for_each(|key| {
-        command.arg(&**key);
+    queues.iter().for_each(|queue| {
+        command.arg(&*queue.key);
     });
-    keys.iter().for_each(|_| {
+    queues.iter().for_each(|_| {
         command.arg(">");
     });
     command
@@ -146,10 +103,6 @@ pub(super) fn leave(broker: &TaskiqBroker, consumer: &str, key: &str) -> Cmd {
     cmd("XGROUP").arg("DELCONSUMER").arg(key).arg(&broker.group).arg(consumer).clone()
 }
 
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(1 << 47)
-}
-
 fn text(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
@@ -166,22 +119,22 @@ fn array(value: &Value) -> &[Value] {
 }
 
 /// The answer to [`read`]: streams with their entries, or nothing.
-pub(super) fn entries_read(answer: &Value, keys: &[Arc<str>]) -> Vec<Entry> {
+pub(super) fn entries_read(answer: &Value, queues: &[Queue]) -> Vec<Entry> {
     let mut found = Vec::new();
     for stream in array(answer) {
         let [name, entries] = array(stream) else { continue };
-        let Some(key) = text(name).and_then(|name| keys.iter().find(|key| &***key == name)) else { continue };
-        found.extend(entries_of(entries, key, false));
+        let Some(queue) = text(name).and_then(|name| queues.iter().find(|queue| &*queue.key == name)) else { continue };
+        found.extend(entries_of(entries, queue, false));
     }
     found
 }
 
 /// The answer to [`claim`].
-pub(super) fn entries_claimed(answer: &Value, key: &Arc<str>) -> Vec<Entry> {
-    entries_of(answer, key, true).collect()
+pub(super) fn entries_claimed(answer: &Value, queue: &Queue) -> Vec<Entry> {
+    entries_of(answer, queue, true).collect()
 }
 
-fn entries_of<'a>(entries: &'a Value, key: &'a Arc<str>, again: bool) -> impl Iterator<Item = Entry> + 'a {
+fn entries_of<'a>(entries: &'a Value, queue: &'a Queue, again: bool) -> impl Iterator<Item = Entry> + 'a {
     array(entries).iter().filter_map(move |entry| {
         let [id, fields] = array(entry) else { return None };
         let message = array(fields).chunks_exact(2).find(|pair| text(&pair[0]) == Some(FIELD)).map(|pair| &pair[1]);
@@ -189,7 +142,7 @@ fn entries_of<'a>(entries: &'a Value, key: &'a Arc<str>, again: bool) -> impl It
             Some(Value::BulkString(bytes)) => Some(bytes.clone()),
             _ => None,
         };
-        Some(Entry { id: EntryId { key: key.clone(), id: text(id)?.into() }, message, again })
+        Some(Entry { id: EntryId { queue: queue.clone(), id: text(id)?.into() }, message, again })
     })
 }
 
@@ -206,20 +159,15 @@ pub(super) fn pendings(answer: &Value) -> Vec<Pending> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::taskiq::queue::Kind;
 
     fn bulk(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
     }
 
     #[test]
-    fn held_messages_are_in_the_slot_of_their_stream() {
-        assert_eq!(held_key("taskiq"), "{taskiq}:mageflow:held");
-        assert_eq!(held_key("a{b}c"), "a{b}c:mageflow:held");
-    }
-
-    #[test]
     fn answers_are_read_and_nonsense_is_left_out() {
-        let keys: Vec<Arc<str>> = vec!["a".into(), "b".into()];
+        let queues = [Queue::new("a", Kind::Stream), Queue::new("b", Kind::Stream)];
         let entry = |id: &str, field: &str| {
             Value::Array(vec![bulk(id), Value::Array(vec![bulk("x"), bulk("1"), bulk(field), bulk("m")])])
         };
@@ -229,11 +177,14 @@ mod tests {
             stream("unknown", vec![entry("7-0", "data")]),
             Value::Int(1),
         ]);
-        let found = entries_read(&answer, &keys);
+        let found = entries_read(&answer, &queues);
         assert_eq!(found.len(), 2);
-        assert_eq!((&*found[0].id.key, &*found[0].id.id, found[0].message.as_deref()), ("b", "5-0", Some(&b"m"[..])));
+        assert_eq!(
+            (&*found[0].id.queue.key, &*found[0].id.id, found[0].message.as_deref()),
+            ("b", "5-0", Some(&b"m"[..]))
+        );
         assert_eq!((found[0].id.added_at(), found[1].message.is_none()), (Some(5), true));
-        assert!(entries_read(&Value::Nil, &keys).is_empty());
+        assert!(entries_read(&Value::Nil, &queues).is_empty());
         let answer = Value::Array(vec![
             Value::Array(vec![bulk("1-0"), bulk("who"), Value::Int(31_000), Value::Int(1)]),
             Value::Array(vec![bulk("1-0")]),

@@ -2,11 +2,12 @@
 //! lost, and gives back what it cannot end.
 
 use super::{
-    Shared,
+    FRAMEWORK_KIND, Shared,
     finish::{Finish, Finisher, Held},
+    queue::{Entry, Kind, Queue},
     reader::Reader,
-    run::Runner,
-    stream::{self, Entry},
+    run::{Again, Runner},
+    stream,
 };
 use crate::{
     adapters::{DeliveryHandler, Shutdown, StopReason, WorkerAdapter, WorkerOptions},
@@ -53,7 +54,7 @@ impl TaskiqWorker {
 /// Queues and slots that belong together.
 struct Pool {
     runner: Arc<Runner>,
-    keys: Vec<Arc<str>>,
+    reader: Reader,
     slots: Arc<Semaphore>,
     running: JoinSet<()>,
     looked_after: Instant,
@@ -72,18 +73,20 @@ impl WorkerAdapter for TaskiqWorker {
             let (shared, handler, held) = (shared.clone(), handler.clone(), held.clone());
             Runner::new(shared, handler, consumer.clone(), held, outcomes.clone(), ttls.clone())
         };
-        let users: Vec<Arc<str>> =
-            options.queues.iter().map(|queue| shared.broker.key_of(Some(queue)).into()).collect();
-        let own: Vec<Arc<str>> = vec![options.framework_queue.as_str().into()];
+        let users: Vec<_> = options.queues.iter().map(|queue| shared.broker.queue_of(Some(queue))).collect();
+        let own = vec![Queue::new(options.framework_queue.as_str(), FRAMEWORK_KIND)];
         let all: Vec<_> = users.iter().chain(&own).cloned().collect();
-        for key in &all {
-            shared.ensure_group(key).await?;
-        }
-        let pools = [Pool::new(runner(), users, options.concurrency), Pool::new(runner(), own, FRAMEWORK_SLOTS)];
+        let mut pools = [
+            Pool::new(runner(), Reader::new(&shared, &consumer, users), options.concurrency),
+            Pool::new(runner(), Reader::new(&shared, &consumer, own), FRAMEWORK_SLOTS),
+        ];
         drop(outcomes);
+        for pool in &mut pools {
+            pool.reader.prepare().await?;
+        }
         ready.cancel();
         let (shutdown, grace) = (&options.shutdown, options.grace);
-        let [first, second] = pools.map(|pool| pool.work(consumer.clone(), shutdown, grace));
+        let [first, second] = pools.map(|pool| pool.work(shutdown, grace));
         // What ends the pools ends the outcomes, and what ends those ends the rest.
         let worked = async {
             tokio::join!(first, second);
@@ -94,10 +97,10 @@ impl WorkerAdapter for TaskiqWorker {
             () = renew(&shared, &held, &consumer) => {}
             () = release(&shared, &all) => {}
         }
-        for key in &all {
+        for queue in all.iter().filter(|queue| queue.kind == Kind::Stream) {
             // What is left, if anything, is found by its age.
-            if held.of(key).is_empty() {
-                let _ = shared.link.send("leave", &stream::leave(&shared.broker, &consumer, key)).await;
+            if held.is_empty_of(queue) {
+                let _ = shared.link.send("leave", &stream::leave(&shared.broker, &consumer, &queue.key)).await;
             }
         }
         Ok(())
@@ -110,19 +113,19 @@ async fn renew(shared: &Arc<Shared>, held: &Held, consumer: &str) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for (key, ids) in held.all() {
+        for (queue, ids) in held.all().into_iter().filter(|(queue, _)| queue.kind != Kind::Channel) {
             for ids in ids.chunks(500) {
-                let renewed = shared.link.send("renew", &stream::renew(&shared.broker, consumer, &key, ids)).await;
-                if let Err(error) = renewed {
-                    tracing::warn!(%error, key = &*key, "cannot renew the hold on messages");
+                let renew = |whole, _| queue.renew(&shared.broker, consumer, ids, whole).unwrap_or_default();
+                if let Err(error) = shared.link.run("renew", true, renew).await {
+                    tracing::warn!(%error, key = &*queue.key, "cannot renew the hold on messages");
                 }
             }
         }
     }
 }
 
-/// Moves messages that were held back to their streams when their time has come.
-async fn release(shared: &Arc<Shared>, keys: &[Arc<str>]) {
+/// Moves messages that were held back to their queues when their time has come.
+async fn release(shared: &Arc<Shared>, queues: &[Queue]) {
     /// How late a message may be that another process held back.
     const LOOK: Duration = Duration::from_millis(500);
     loop {
@@ -130,14 +133,13 @@ async fn release(shared: &Arc<Shared>, keys: &[Arc<str>]) {
         let mut nudged = pin!(nudged);
         nudged.as_mut().enable();
         let mut next = LOOK;
-        for key in keys {
-            let answer = shared.link.run("release", true, |whole, _| stream::release(&shared.broker, key, whole)).await;
-            match answer {
+        for queue in queues {
+            match shared.link.run("release", true, |whole, _| queue.release(&shared.broker, whole)).await {
                 Ok(::redis::Value::Int(due)) if due >= 0 => {
                     next = next.min(Duration::from_millis(u64::try_from(due).unwrap_or(0)));
                 }
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%error, key = &**key, "cannot look for messages that are due"),
+                Err(error) => tracing::warn!(%error, key = &*queue.key, "cannot look for messages that are due"),
             }
         }
         tokio::select! {
@@ -148,22 +150,12 @@ async fn release(shared: &Arc<Shared>, keys: &[Arc<str>]) {
 }
 
 impl Pool {
-    fn new(runner: Runner, keys: Vec<Arc<str>>, slots: usize) -> Self {
-        Self {
-            runner: Arc::new(runner),
-            keys,
-            slots: Arc::new(Semaphore::new(slots)),
-            running: JoinSet::new(),
-            looked_after: Instant::now(),
-        }
+    fn new(runner: Runner, reader: Reader, slots: usize) -> Self {
+        let (runner, slots) = (Arc::new(runner), Arc::new(Semaphore::new(slots)));
+        Self { runner, reader, slots, running: JoinSet::new(), looked_after: Instant::now() }
     }
 
-    fn shared(&self) -> &Arc<Shared> {
-        self.runner.shared()
-    }
-
-    async fn work(mut self, consumer: Arc<str>, shutdown: &Shutdown, grace: Duration) {
-        let mut reader = Reader::new(self.shared().clone(), consumer.clone());
+    async fn work(mut self, shutdown: &Shutdown, grace: Duration) {
         let mut backoff = Backoff::new();
         while !shutdown.drain.is_cancelled() {
             let permit = tokio::select! {
@@ -172,23 +164,24 @@ impl Pool {
             };
             // The semaphore is never closed.
             let Ok(first) = permit else { break };
+            // Short tasks that were just begun end here, so that more can be fetched at once.
+            tokio::task::yield_now().await;
             while self.running.try_join_next().is_some() {}
-            let free = 1 + self.slots.available_permits();
             let mut permits = Permits { first: Some(first), slots: &self.slots.clone() };
-            if self.looked_after.elapsed() >= self.shared().broker.lease / 2 {
+            if self.looked_after.elapsed() >= self.runner.shared().broker.lease / 2 {
                 self.looked_after = Instant::now();
-                for entry in reader.take_over(&self.keys, free.min(MOST_TAKEN), self.runner.held()).await {
-                    self.run(entry, permits.next());
+                for entry in self.reader.take_over(permits.count(), self.runner.held()).await {
+                    self.run(entry, permits.next(), shutdown);
                 }
             }
-            let Some(first) = permits.first.take() else { continue };
-            permits.first = Some(first);
-            let count = (1 + self.slots.available_permits()).min(MOST_TAKEN);
-            match reader.read(&self.keys, count, WAIT, &shutdown.drain).await {
+            if permits.first.is_none() {
+                continue;
+            }
+            match self.reader.read(permits.count(), WAIT, &shutdown.drain).await {
                 Ok(entries) => {
                     backoff = Backoff::new();
                     for entry in entries {
-                        self.run(entry, permits.next());
+                        self.run(entry, permits.next(), shutdown);
                     }
                 }
                 Err(error) => {
@@ -203,13 +196,28 @@ impl Pool {
         self.drain(shutdown, grace).await;
     }
 
-    fn run(&mut self, entry: Entry, permit: Option<OwnedSemaphorePermit>) {
+    fn run(&mut self, entry: Entry, permit: Option<OwnedSemaphorePermit>, shutdown: &Shutdown) {
         // From here on it is renewed, whether it runs already or not.
         let held = self.runner.held().hold(entry.id.clone());
-        let runner = self.runner.clone();
+        let (runner, slots, drain) = (self.runner.clone(), self.slots.clone(), shutdown.drain.clone());
         self.running.spawn(async move {
-            runner.run(entry, held).await;
+            let mut next = runner.run(entry, held).await;
             drop(permit);
+            while let Some(Again { after, entry, holding }) = next {
+                let permit = async {
+                    tokio::time::sleep(after).await;
+                    slots.acquire().await
+                };
+                let permit = tokio::select! {
+                    permit = permit => permit,
+                    () = drain.cancelled() => {
+                        tracing::warn!(key = &*entry.id.queue.key, "an attempt was not made: the worker ends");
+                        return;
+                    }
+                };
+                next = runner.run(entry, holding).await;
+                drop(permit);
+            }
         });
     }
 
@@ -234,6 +242,11 @@ struct Permits<'a> {
 }
 
 impl Permits<'_> {
+    /// How many entries may be taken.
+    fn count(&self) -> usize {
+        (usize::from(self.first.is_some()) + self.slots.available_permits()).min(MOST_TAKEN)
+    }
+
     fn next(&mut self) -> Option<OwnedSemaphorePermit> {
         // Only one loop takes permits, so those that were free are still there.
         self.first.take().or_else(|| self.slots.clone().try_acquire_owned().ok())

@@ -1,15 +1,22 @@
 //! L2, TaskIQ engine. The sending half: messages out, results back.
 
-use super::{ENGINE, Shared, stream, wire::message::Message};
+use super::{
+    ENGINE, FRAMEWORK_KIND, OWNER, Shared,
+    queue::{Kind, Queue},
+    wire::{
+        labels::{MAX_RETRIES, QUEUE_NAME, RETRY_ON_ERROR, TIMEOUT},
+        message::Message,
+    },
+};
 use crate::{
-    adapters::{Invocation, WorkflowAdapter},
+    adapters::{FRAMEWORK_TASKS, Invocation, WorkflowAdapter},
     error::{Error, Result},
     task::{TaskId, TaskResult},
 };
-use ::redis::Pipeline;
+use ::redis::{Pipeline, Value};
 use async_trait::async_trait;
 use chrono::Utc;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How many messages of a batch travel at once.
 const BATCH: usize = 500;
@@ -25,20 +32,9 @@ impl TaskiqWorkflow {
     }
 
     async fn send(&self, invocation: &Invocation) -> Result<()> {
-        let Shared { broker, link, .. } = &*self.shared;
-        let (key, message) = self.shared.message(invocation);
-        self.shared.ensure_group(&key).await?;
-        match invocation.delay.filter(|delay| !delay.is_zero()) {
-            Some(delay) => {
-                // The same message is held once, however often it is sent.
-                link.run("send", true, |whole, _| stream::hold(&key, delay, &message, whole)).await?;
-                self.shared.held_back.notify_waiters();
-            }
-            None => {
-                link.run("send", false, |_, _| stream::add(broker, &key, &message)).await?;
-            }
-        }
-        Ok(())
+        let (queue, message) = self.shared.message(invocation);
+        self.shared.ensure_queue(&queue).await?;
+        self.shared.add(&queue, invocation.delay.unwrap_or_default(), &message).await
     }
 }
 
@@ -53,15 +49,15 @@ impl WorkflowAdapter for TaskiqWorkflow {
         let (later, now): (Vec<_>, Vec<_>) =
             invocations.iter().partition(|one| one.delay.is_some_and(|delay| !delay.is_zero()));
         for chunk in now.chunks(BATCH) {
-            let messages: Vec<_> = chunk.iter().map(|one| self.shared.message(one)).collect();
-            for key in messages.iter().map(|(key, _)| key).collect::<BTreeSet<_>>() {
-                self.shared.ensure_group(key).await?;
+            let mut pipelines: BTreeMap<Queue, Pipeline> = BTreeMap::new();
+            for (queue, message) in chunk.iter().map(|one| self.shared.message(one)) {
+                let command = queue.add(&self.shared.broker, &message);
+                pipelines.entry(queue).or_default().add_command(command).ignore();
             }
-            let mut pipeline = Pipeline::with_capacity(messages.len());
-            for (key, message) in &messages {
-                pipeline.add_command(stream::add(&self.shared.broker, key, message)).ignore();
+            for (queue, pipeline) in &pipelines {
+                self.shared.ensure_queue(queue).await?;
+                self.shared.link.pipeline_once("send", pipeline).await?;
             }
-            self.shared.link.pipeline_once("send", &pipeline).await?;
         }
         for invocation in later {
             self.send(invocation).await?;
@@ -95,14 +91,32 @@ impl WorkflowAdapter for TaskiqWorkflow {
 }
 
 impl Shared {
-    /// The key that an invocation is sent to, and the message. A stream is never full, so `when_full` means nothing here.
-    fn message(&self, invocation: &Invocation) -> (String, Vec<u8>) {
+    /// Adds a message to a queue, now or later.
+    pub(super) async fn add(&self, queue: &Queue, delay: Duration, message: &[u8]) -> Result<()> {
+        if !delay.is_zero() {
+            // The same message is held once, however often it is sent.
+            self.link.run("send", true, |whole, _| queue.hold(delay, message, whole)).await?;
+            self.held_back.notify_waiters();
+            return Ok(());
+        }
+        let answer = self.link.run("send", false, |_, _| queue.add(&self.broker, message)).await?;
+        if queue.kind == Kind::Channel && answer == Value::Int(0) {
+            return Err(OWNER.failed("send", format!("no worker listens to `{}`", queue.key), true));
+        }
+        Ok(())
+    }
+
+    /// The queue that an invocation is sent to, and the message. None is ever full, so `when_full` means nothing here.
+    fn message(&self, invocation: &Invocation) -> (Queue, Vec<u8>) {
         let id = invocation.id.to_string();
         let mut message = Message::new(id, invocation.task.as_str(), &invocation.arguments);
         let (labels, options) = (&mut message.labels, &invocation.options);
-        let key = self.broker.key_of(options.queue.as_deref());
-        if key != self.broker.queue {
-            labels.set_text("queue_name", &key);
+        let mut queue = self.broker.queue_of(options.queue.as_deref());
+        let is_ours = options.queue.is_some() && FRAMEWORK_TASKS.contains(&invocation.task.as_str());
+        if is_ours {
+            queue.kind = FRAMEWORK_KIND;
+        } else if *queue.key != *self.broker.queue {
+            labels.set_text(QUEUE_NAME, &queue.key);
         }
         if invocation.options_known {
             labels.set_options(options);
@@ -112,11 +126,11 @@ impl Shared {
         }
         // What Python workers understand of the same.
         if let Some(timeout) = options.timeout {
-            labels.set_float("timeout", timeout.as_secs_f64());
+            labels.set_float(TIMEOUT, timeout.as_secs_f64());
         }
         if options.retries > 0 {
-            labels.set_bool("retry_on_error", true);
-            labels.set_int("max_retries", i64::from(options.max_attempts()));
+            labels.set_bool(RETRY_ON_ERROR, true);
+            labels.set_int(MAX_RETRIES, i64::from(options.max_attempts()));
         }
         if let Some(data) = &invocation.task_data {
             labels.set_task_data(data);
@@ -129,6 +143,6 @@ impl Shared {
         if invocation.delay.is_some() {
             labels.set_queued_at(Utc::now());
         }
-        (key, message.encode())
+        (queue, message.encode())
     }
 }

@@ -22,7 +22,7 @@ use std::{
 /// How long a case may take before it counts as stuck.
 pub const LIMIT: Duration = Duration::from_secs(60);
 /// The same for a case that is known to fail: being stuck is how some do.
-const LIMIT_OF_GAP: Duration = Duration::from_secs(10);
+const LIMIT_OF_GAP: Duration = Duration::from_secs(5);
 
 /// Supplies engines to the suite.
 #[async_trait]

@@ -1,0 +1,158 @@
+//! L2, TaskIQ engine. One queue of the broker, of whichever sort: what is sent to Redis to add, hold back, renew and end its
+//! messages.
+
+use super::{config::TaskiqBroker, list, stream};
+use crate::redis::Script;
+use ::redis::{Cmd, Pipeline, cmd};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/hold.lua")));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
+
+/// Messages that are due and moved at once.
+const MOST_RELEASED: usize = 100;
+
+/// How a broker lays its messages out: the classes of `taskiq-redis`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Kind {
+    Stream,
+    List,
+    /// Every worker that listens runs every message; nothing is kept.
+    Channel,
+}
+
+/// A queue: its key or channel, and its sort.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Queue {
+    pub(super) key: Arc<str>,
+    pub(super) kind: Kind,
+}
+
+/// One message that this worker has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct EntryId {
+    pub(super) queue: Queue,
+    /// The id of a stream's entry, or the name that a list's message was taken under.
+    pub(super) id: Box<str>,
+}
+
+/// A message as it was taken.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: EntryId,
+    /// Nothing if the entry has no message, or was deleted meanwhile.
+    pub(super) message: Option<Vec<u8>>,
+    /// Whether somebody else had it before.
+    pub(super) again: bool,
+}
+
+/// Messages that take the place of one that is done with.
+#[derive(Debug)]
+pub(super) struct Successors {
+    pub(super) queue: Queue,
+    pub(super) after: Duration,
+    pub(super) messages: Vec<Vec<u8>>,
+}
+
+impl Queue {
+    pub(super) fn new(key: impl Into<Arc<str>>, kind: Kind) -> Self {
+        Self { key: key.into(), kind }
+    }
+
+    /// Adds a message.
+    pub(super) fn add(&self, broker: &TaskiqBroker, message: &[u8]) -> Cmd {
+        match self.kind {
+            Kind::Stream => stream::add(broker, &self.key, message),
+            Kind::List | Kind::Channel => cmd(self.adder()).arg(&*self.key).arg(message).clone(),
+        }
+    }
+
+    fn adder(&self) -> &'static str {
+        match self.kind {
+            Kind::Stream => "XADD",
+            Kind::List => "LPUSH",
+            Kind::Channel => "PUBLISH",
+        }
+    }
+
+    /// Where messages are held back, and other keys beside the queue, in the same slot of a cluster.
+    pub(super) fn beside(&self, what: &str) -> String {
+        match self.key.find('{') {
+            Some(_) => format!("{}:mageflow:{what}", self.key),
+            None => format!("{{{}}}:mageflow:{what}", self.key),
+        }
+    }
+
+    pub(super) fn held(&self) -> String {
+        self.beside("held")
+    }
+
+    /// Holds a message back until its time. The same one is held once.
+    pub(super) fn hold(&self, delay: Duration, message: &[u8], whole: bool) -> Cmd {
+        let mut command = HOLD.command(whole, &[&self.held()]);
+        command.arg(millis(delay).max(1)).arg(message);
+        command
+    }
+
+    /// Moves what is due, and answers when the next is.
+    pub(super) fn release(&self, broker: &TaskiqBroker, whole: bool) -> Cmd {
+        let mut command = RELEASE.command(whole, &[&self.key, &self.held()]);
+        command.arg(MOST_RELEASED).arg(self.adder()).arg(broker.max_stream.unwrap_or(0));
+        command
+    }
+
+    /// Says that these are still being worked on.
+    pub(super) fn renew(&self, broker: &TaskiqBroker, consumer: &str, ids: &[Box<str>], whole: bool) -> Option<Cmd> {
+        match self.kind {
+            Kind::Stream => Some(stream::renew(broker, consumer, &self.key, ids)),
+            Kind::List => Some(list::renew(broker, self, ids, whole)),
+            Kind::Channel => None,
+        }
+    }
+}
+
+impl EntryId {
+    /// When it was added, in milliseconds by the server's clock, where that is kept.
+    pub(super) fn added_at(&self) -> Option<i64> {
+        match self.queue.kind {
+            Kind::Stream => self.id.split('-').next()?.parse().ok(),
+            Kind::List | Kind::Channel => None,
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn acknowledge(&self, broker: &TaskiqBroker, pipeline: &mut Pipeline) {
+        match self.queue.kind {
+            Kind::Stream => stream::acknowledge(broker, self, pipeline),
+            Kind::List => list::acknowledge(self, pipeline),
+            Kind::Channel => {}
+        }
+    }
+
+    /// Ends it and, if it was still there, puts others in its place.
+    pub(super) fn settle(&self, broker: &TaskiqBroker, successors: &Successors, whole: bool) -> Option<Cmd> {
+        match self.queue.kind {
+            Kind::Stream => Some(stream::settle(broker, self, successors, whole)),
+            Kind::List => Some(list::settle(self, successors, whole)),
+            Kind::Channel => None,
+        }
+    }
+}
+
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(1 << 47)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beside_a_queue_is_in_its_slot() {
+        assert_eq!(Queue::new("taskiq", Kind::List).held(), "{taskiq}:mageflow:held");
+        assert_eq!(Queue::new("a{b}c", Kind::Stream).beside("taken"), "a{b}c:mageflow:taken");
+    }
+}
