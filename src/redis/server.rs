@@ -158,7 +158,7 @@ impl RedisServer {
         Ok(())
     }
 
-    #[allow(dead_code)] // A store takes clusters too; an adapter may not.
+    #[allow(dead_code)] // A store alone does not ask, adapters do.
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self.place, Place::Cluster(_))
     }

@@ -3,8 +3,9 @@
 use super::{
     Shared,
     context::{Facts, TaskiqContext},
-    finish::{End, Finish, Held, Holding, Outcome},
+    finish::{End, Finish, Holding, Outcome},
     queue::{Entry, EntryId, Kind},
+    reader::Taken,
     wire::{
         Limits, WireError,
         labels::{AckType, Labels},
@@ -36,7 +37,6 @@ pub(super) struct Runner {
     shared: Arc<Shared>,
     handler: Arc<dyn DeliveryHandler>,
     consumer: Arc<str>,
-    held: Arc<Held>,
     outcomes: Outcomes,
     /// How long results of tasks are kept, where their definitions say so.
     ttls: Arc<HashMap<TaskName, Duration>>,
@@ -47,8 +47,7 @@ pub(super) struct Runner {
 /// What this worker has to run again by itself.
 pub(super) struct Again {
     pub(super) after: Duration,
-    pub(super) entry: Entry,
-    pub(super) holding: Holding,
+    pub(super) taken: Taken,
 }
 
 /// What is needed at the end of an attempt.
@@ -69,20 +68,15 @@ impl Runner {
         shared: Arc<Shared>,
         handler: Arc<dyn DeliveryHandler>,
         consumer: Arc<str>,
-        held: Arc<Held>,
         outcomes: Outcomes,
         ttls: Arc<HashMap<TaskName, Duration>>,
     ) -> Self {
         let (stops, next) = (Mutex::default(), AtomicU64::new(0));
-        Self { shared, handler, consumer, held, outcomes, ttls, stops, next }
+        Self { shared, handler, consumer, outcomes, ttls, stops, next }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-
-    pub(super) fn held(&self) -> &Arc<Held> {
-        &self.held
     }
 
     pub(super) fn stop_all(&self, reason: StopReason) {
@@ -90,8 +84,8 @@ impl Runner {
     }
 
     /// Runs one entry and hands over what became of it. Answers what this worker has to run again by itself.
-    pub(super) async fn run(&self, entry: Entry, holding: Holding) -> Option<Again> {
-        let Entry { id, message, again } = entry;
+    pub(super) async fn run(&self, taken: Taken) -> Option<Again> {
+        let Taken { entry: Entry { id, message, again }, holding } = taken;
         let finish = match message {
             // Deleted, or not of TaskIQ: Python workers die of those, for ever.
             None => {
@@ -104,13 +98,22 @@ impl Runner {
             // Other workers have this message too, so it must not be sent again.
             Finish { end: End::Replace(successors), holding, .. } if id.queue.kind == Kind::Channel => {
                 let message = successors.messages.into_iter().next();
-                Some(Again { after: successors.after, entry: Entry { id, message, again: false }, holding })
+                let taken = Taken { entry: Entry { id, message, again: false }, holding };
+                Some(Again { after: successors.after, taken })
             }
             finish => {
                 // Full while the server is away: then slots stay taken, and nothing more is fetched.
                 let _ = self.outcomes.send(finish).await;
                 None
             }
+        }
+    }
+
+    /// Puts a message back that was not begun.
+    pub(super) async fn give_back(&self, taken: Taken) {
+        let Taken { entry, holding } = taken;
+        if let (Some(message), false) = (entry.message, entry.id.queue.kind == Kind::Channel) {
+            let _ = self.outcomes.send(Finish::again(holding, Duration::ZERO, message)).await;
         }
     }
 

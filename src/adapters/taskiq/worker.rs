@@ -4,8 +4,8 @@
 use super::{
     FRAMEWORK_KIND, Shared,
     finish::{Finish, Finisher, Held},
-    queue::{Entry, Kind, Queue},
-    reader::Reader,
+    queue::{Kind, Queue},
+    reader::{Reader, Taken},
     run::{Again, Runner},
     stream,
 };
@@ -70,15 +70,15 @@ impl WorkerAdapter for TaskiqWorker {
         let ttls = options.tasks.iter().filter_map(|task| Some((task.name.clone(), task.options.result_ttl?)));
         let ttls = Arc::new(ttls.collect::<std::collections::HashMap<_, _>>());
         let runner = || {
-            let (shared, handler, held) = (shared.clone(), handler.clone(), held.clone());
-            Runner::new(shared, handler, consumer.clone(), held, outcomes.clone(), ttls.clone())
+            let (shared, handler) = (shared.clone(), handler.clone());
+            Runner::new(shared, handler, consumer.clone(), outcomes.clone(), ttls.clone())
         };
         let users: Vec<_> = options.queues.iter().map(|queue| shared.broker.queue_of(Some(queue))).collect();
         let own = vec![Queue::new(options.framework_queue.as_str(), FRAMEWORK_KIND)];
         let all: Vec<_> = users.iter().chain(&own).cloned().collect();
         let mut pools = [
-            Pool::new(runner(), Reader::new(&shared, &consumer, users), options.concurrency),
-            Pool::new(runner(), Reader::new(&shared, &consumer, own), FRAMEWORK_SLOTS),
+            Pool::new(runner(), Reader::new(&shared, &consumer, &held, users), options.concurrency),
+            Pool::new(runner(), Reader::new(&shared, &consumer, &held, own), FRAMEWORK_SLOTS),
         ];
         drop(outcomes);
         for pool in &mut pools {
@@ -170,18 +170,18 @@ impl Pool {
             let mut permits = Permits { first: Some(first), slots: &self.slots.clone() };
             if self.looked_after.elapsed() >= self.runner.shared().broker.lease / 2 {
                 self.looked_after = Instant::now();
-                for entry in self.reader.take_over(permits.count(), self.runner.held()).await {
-                    self.run(entry, permits.next(), shutdown);
+                for taken in self.reader.take_over(permits.count()).await {
+                    self.run(taken, permits.next(), shutdown);
                 }
             }
             if permits.first.is_none() {
                 continue;
             }
             match self.reader.read(permits.count(), WAIT, &shutdown.drain).await {
-                Ok(entries) => {
+                Ok(taken) => {
                     backoff = Backoff::new();
-                    for entry in entries {
-                        self.run(entry, permits.next(), shutdown);
+                    for taken in taken {
+                        self.run(taken, permits.next(), shutdown);
                     }
                 }
                 Err(error) => {
@@ -196,14 +196,12 @@ impl Pool {
         self.drain(shutdown, grace).await;
     }
 
-    fn run(&mut self, entry: Entry, permit: Option<OwnedSemaphorePermit>, shutdown: &Shutdown) {
-        // From here on it is renewed, whether it runs already or not.
-        let held = self.runner.held().hold(entry.id.clone());
+    fn run(&mut self, taken: Taken, permit: Option<OwnedSemaphorePermit>, shutdown: &Shutdown) {
         let (runner, slots, drain) = (self.runner.clone(), self.slots.clone(), shutdown.drain.clone());
         self.running.spawn(async move {
-            let mut next = runner.run(entry, held).await;
+            let mut next = runner.run(taken).await;
             drop(permit);
-            while let Some(Again { after, entry, holding }) = next {
+            while let Some(Again { after, taken }) = next {
                 let permit = async {
                     tokio::time::sleep(after).await;
                     slots.acquire().await
@@ -211,17 +209,20 @@ impl Pool {
                 let permit = tokio::select! {
                     permit = permit => permit,
                     () = drain.cancelled() => {
-                        tracing::warn!(key = &*entry.id.queue.key, "an attempt was not made: the worker ends");
+                        tracing::warn!(key = &*taken.entry.id.queue.key, "an attempt was not made: the worker ends");
                         return;
                     }
                 };
-                next = runner.run(entry, holding).await;
+                next = runner.run(taken).await;
                 drop(permit);
             }
         });
     }
 
     async fn drain(mut self, shutdown: &Shutdown, grace: Duration) {
+        for taken in self.reader.rest() {
+            self.runner.give_back(taken).await;
+        }
         let ended = async |running: &mut JoinSet<()>| while running.join_next().await.is_some() {};
         tokio::select! {
             () = ended(&mut self.running) => return,

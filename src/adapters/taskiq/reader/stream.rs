@@ -1,4 +1,4 @@
-//! L2, TaskIQ engine. Reads streams. The connection that waits for entries is one of its own, because it is blocked most of
+//! L2, TaskIQ engine. Reads streams that are on one server. The connection that waits for entries is one of its own, because it is blocked most of
 //! the time.
 
 use super::super::{
@@ -26,13 +26,6 @@ pub(in super::super) struct StreamReader {
 impl StreamReader {
     pub(super) fn new(shared: Arc<Shared>, consumer: Arc<str>, queues: Vec<Queue>) -> Self {
         Self { shared, consumer, queues, connection: None }
-    }
-
-    pub(super) async fn prepare(&self) -> Result<()> {
-        for queue in &self.queues {
-            self.shared.ensure_group(&queue.key).await?;
-        }
-        Ok(())
     }
 
     async fn connected(&mut self) -> Result<&mut Blocking, RedisError> {
@@ -80,45 +73,37 @@ impl StreamReader {
         }
         Err(OWNER.failed("read", error, true))
     }
+}
 
-    /// One of ours is gone if it renews no more, any other if it has had an entry too long.
-    pub(super) async fn take_over(&self, count: usize, held: &Held) -> Vec<Entry> {
-        let mut taken = Vec::new();
-        for queue in &self.queues {
-            match self.take_over_from(queue, count.saturating_sub(taken.len()), held).await {
-                Ok(entries) => taken.extend(entries),
-                Err(error) => tracing::warn!(%error, key = &*queue.key, "cannot look for messages of lost workers"),
-            }
-        }
-        if !taken.is_empty() {
-            tracing::warn!(count = taken.len(), "took over messages of lost workers");
-        }
-        taken
+/// Takes entries whose worker is gone: one of ours if it renews no more, any other if it has had them too long.
+pub(super) async fn take_over(
+    shared: &Shared,
+    consumer: &str,
+    queue: &Queue,
+    count: usize,
+    held: &Held,
+) -> Result<Vec<Entry>> {
+    let Shared { broker, link, .. } = shared;
+    if count == 0 {
+        return Ok(Vec::new());
     }
-
-    async fn take_over_from(&self, queue: &Queue, count: usize, held: &Held) -> Result<Vec<Entry>> {
-        let (broker, link) = (&self.shared.broker, &self.shared.link);
-        if count == 0 {
-            return Ok(Vec::new());
+    let shortest = broker.lease.min(broker.idle_timeout);
+    let pending = stream::pending(broker, &queue.key, shortest, MOST_PENDING);
+    let found = stream::pendings(&link.send("pending", &pending).await?);
+    let mut entries = Vec::new();
+    let limit_of = |consumer: &str| if consumer.starts_with(CONSUMER) { broker.lease } else { broker.idle_timeout };
+    for limit in [broker.lease, broker.idle_timeout] {
+        let ids: Vec<_> = found
+            .iter()
+            .filter(|pending| limit_of(&pending.consumer) == limit && pending.idle >= limit)
+            .filter(|pending| !held.has(queue, &pending.id))
+            .map(|pending| pending.id.clone())
+            .take(count - entries.len())
+            .collect();
+        if !ids.is_empty() {
+            let claim = stream::claim(broker, consumer, &queue.key, limit, &ids);
+            entries.extend(stream::entries_claimed(&link.send("take over", &claim).await?, queue));
         }
-        let shortest = broker.lease.min(broker.idle_timeout);
-        let pending = stream::pending(broker, &queue.key, shortest, MOST_PENDING);
-        let found = stream::pendings(&link.send("pending", &pending).await?);
-        let mut entries = Vec::new();
-        let limit_of = |consumer: &str| if consumer.starts_with(CONSUMER) { broker.lease } else { broker.idle_timeout };
-        for limit in [broker.lease, broker.idle_timeout] {
-            let ids: Vec<_> = found
-                .iter()
-                .filter(|pending| limit_of(&pending.consumer) == limit && pending.idle >= limit)
-                .filter(|pending| !held.has(queue, &pending.id))
-                .map(|pending| pending.id.clone())
-                .take(count - entries.len())
-                .collect();
-            if !ids.is_empty() {
-                let claim = stream::claim(broker, &self.consumer, &queue.key, limit, &ids);
-                entries.extend(stream::entries_claimed(&link.send("take over", &claim).await?, queue));
-            }
-        }
-        Ok(entries)
     }
+    Ok(entries)
 }
