@@ -13,13 +13,20 @@ mod queue;
 mod reader;
 mod replies;
 mod run;
+mod scheduler;
+mod schedules;
 mod stream;
-#[allow(dead_code)] // Python labels, pipelines and schedules are read by what comes next.
+mod times;
 mod wire;
 mod worker;
 mod workflow;
 
-pub use self::{adapter::TaskiqAdapter, config::TaskiqBroker, context::TaskiqContext};
+pub use self::{
+    adapter::TaskiqAdapter,
+    config::TaskiqBroker,
+    context::TaskiqContext,
+    schedules::{TaskiqSchedule, TaskiqSchedules, When},
+};
 
 use self::{
     queue::{EntryId, Kind, Queue},

@@ -70,7 +70,8 @@ impl Queue {
         }
     }
 
-    fn adder(&self) -> &'static str {
+    /// The command that adds a message, for scripts.
+    pub(super) fn adder(&self) -> &'static str {
         match self.kind {
             Kind::Stream => "XADD",
             Kind::List => "LPUSH",

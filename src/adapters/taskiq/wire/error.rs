@@ -18,6 +18,7 @@ impl Limits {
     pub(crate) const DEPTH: usize = 120;
 
     /// The same with another size.
+    #[cfg(test)]
     pub(crate) fn with_bytes(bytes: usize) -> Self {
         Self { bytes, ..Self::default() }
     }

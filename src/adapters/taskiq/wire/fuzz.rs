@@ -107,7 +107,7 @@ fn messages_never_break_a_worker() {
         let labels = &message.labels;
         assert!(labels.len() <= LIMITS.labels);
         let known = (labels.timeout(), labels.delay(), labels.max_retries(), labels.attempt(), labels.retry_on_error());
-        let more = (labels.ack_type(), labels.requeues(), labels.mark(), labels.options(), labels.overrides());
+        let more = (labels.ack_type(), labels.mark(), labels.options(), labels.overrides());
         let last = (labels.queued_at(), labels.reply().is_some(), labels.queue_name().is_some(), message.task_data());
         // None of them may panic; what they find is their own matter.
         let _ = std::hint::black_box((known, more, last));

@@ -22,8 +22,6 @@ pub(crate) const ACK_TYPE: &str = "ack_type";
 pub(crate) const QUEUE_NAME: &str = "queue_name";
 /// The schedule that sent it.
 pub(crate) const SCHEDULE_ID: &str = "schedule_id";
-/// How often it was put back by a task.
-pub(crate) const REQUEUE: &str = "X-Taskiq-requeue";
 
 /// The type codes of `labels_types`.
 mod code {
@@ -122,6 +120,7 @@ impl<'a> Labels<'a> {
         self.entries.len()
     }
 
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -168,14 +167,6 @@ impl<'a> Labels<'a> {
     /// A value that has no text form, as a middleware of the sender would add it: without a type code.
     pub(super) fn set_native(&mut self, name: impl Into<Cow<'a, str>>, json: impl Into<Cow<'a, str>>) {
         self.put(Label { name: name.into(), value: json.into(), code: None });
-    }
-
-    /// Copies a label of another message, unchanged.
-    pub(super) fn copy(&mut self, name: &'static str, from: &Labels<'_>) {
-        if let Some(at) = from.position(name) {
-            let Label { value, code, .. } = &from.entries[at];
-            self.put(Label { name: name.into(), value: Cow::Owned(value.to_string()), code: *code });
-        }
     }
 
     /// Writes them as JSON objects: `labels`, and `labels_types`.
@@ -276,12 +267,6 @@ impl Labels<'_> {
 
     /// # Errors
     /// [`WireError::Label`].
-    pub(crate) fn requeues(&self) -> Result<u32, WireError> {
-        Ok(self.count(REQUEUE)?.unwrap_or_default())
-    }
-
-    /// # Errors
-    /// [`WireError::Label`].
     pub(crate) fn retry_on_error(&self) -> Result<Option<bool>, WireError> {
         let Some(value) = self.there(RETRY_ON_ERROR) else { return Ok(None) };
         match value {
@@ -313,6 +298,7 @@ impl Labels<'_> {
         self.text(QUEUE_NAME).filter(|name| !name.is_empty())
     }
 
+    #[cfg(test)]
     pub(crate) fn schedule_id(&self) -> Option<Cow<'_, str>> {
         self.text(SCHEDULE_ID)
     }
@@ -490,7 +476,6 @@ mod tests {
         assert_eq!(labels.ack_type().unwrap(), Some(AckType::Manual));
         assert_eq!(labels.queue_name().as_deref(), Some("q"));
         assert_eq!(labels.schedule_id().as_deref(), Some("s"));
-        assert_eq!(labels.requeues().unwrap(), 2);
         assert_eq!(labels.timeout().unwrap(), None);
         assert_eq!(labels.attempt().unwrap(), 1);
     }

@@ -166,6 +166,7 @@ impl<'a> Message<'a> {
     }
 
     /// The same, on its own.
+    #[cfg(test)]
     pub(crate) fn into_owned(self) -> Message<'static> {
         let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         Message {

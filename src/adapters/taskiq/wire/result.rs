@@ -236,6 +236,7 @@ impl Progress {
 
     /// # Errors
     /// If it is none.
+    #[cfg(test)]
     pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Self, WireError> {
         let stored = Stored::read("the progress", bytes, "", limits)?;
         let meta = stored.get("meta").map(Json::from_valid).unwrap_or_default();

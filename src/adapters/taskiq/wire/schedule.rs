@@ -9,7 +9,7 @@ use super::{
     text::{push_key, push_string},
     value::{Serializer, Stored},
 };
-use chrono::{DateTime, NaiveDateTime, SecondsFormat, SubsecRound, Utc};
+use chrono::{DateTime, NaiveDateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 use std::{borrow::Cow, time::Duration};
 
 /// The prefix of keys unless something else is said.
@@ -32,16 +32,21 @@ pub(crate) struct Schedule<'a> {
     pub when: When,
 }
 
+/// When a schedule's task is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum When {
+pub enum When {
+    /// In each minute that fits.
     Cron {
-        /// Five fields.
+        /// Five fields: minute, hour, day of the month, month, day of the week. Where both days say something, either will
+        /// do.
         expression: String,
-        /// An IANA time zone, or a duration of ISO 8601.
+        /// The clock that the expression speaks of: an IANA time zone such as `Europe/Berlin`, or how far it is ahead of
+        /// UTC as a duration of ISO 8601 such as `PT2H`. UTC if it says nothing.
         offset: Option<String>,
     },
+    /// Once.
     At(DateTime<Utc>),
-    /// Whole seconds, at least one.
+    /// Again and again. Whole seconds, at least one.
     Every(Duration),
 }
 
@@ -67,6 +72,11 @@ impl ScheduleKeys {
 
     pub(crate) fn interval(&self) -> String {
         format!("{}:interval", self.prefix)
+    }
+
+    /// When each schedule was sent last, for our schedulers alone.
+    pub(crate) fn sent(&self) -> String {
+        format!("{}:mageflow:sent", self.prefix)
     }
 
     /// The list of a minute.
@@ -238,6 +248,12 @@ fn time(text: &str) -> Option<DateTime<Utc>> {
     let naive = |form| NaiveDateTime::parse_from_str(text, form).ok();
     let time = naive("%Y-%m-%dT%H:%M:%S%.f").or_else(|| naive("%Y-%m-%d %H:%M:%S%.f"))?;
     Some(time.and_utc().trunc_subsecs(6))
+}
+
+/// How far a duration of ISO 8601 is ahead, or behind with a minus.
+pub(crate) fn offset_of(text: &str) -> Option<TimeDelta> {
+    let (text, sign) = text.strip_prefix('-').map_or((text, 1), |text| (text, -1));
+    TimeDelta::try_seconds(sign * i64::try_from(iso_seconds(text)?).ok()?)
 }
 
 /// The seconds of a duration such as `P1DT2H` or `PT1M30S`. A year has 365 days, as Python's pydantic writes it.
