@@ -49,6 +49,9 @@ pub struct Invocation {
     /// Which signature it belongs to. Travels beside `task_data` and comes back unchanged, or not at all for a task
     /// that was not signed, whatever the engine copies from parents to children.
     pub mark: Option<SignatureMark>,
+    /// Whether a worker of another library may run it, who does not know the mark. No gate keeps it from being run twice
+    /// there, so an engine that can tell sends it once, however often it is asked to.
+    pub may_be_foreign: bool,
     /// What to do when the queue is full.
     pub when_full: WhenFull,
 }
@@ -66,6 +69,7 @@ impl Invocation {
             delay: None,
             task_data: None,
             mark: None,
+            may_be_foreign: false,
             when_full: WhenFull::Wait,
         }
     }

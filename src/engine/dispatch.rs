@@ -39,7 +39,9 @@ impl Engine {
             }
         };
         match sent {
-            Ok(()) => {}
+            Ok(()) => {
+                records.into_iter().filter(|record| self.may_be_foreign(record)).for_each(|record| self.watch(record))
+            }
             // Of several, nobody knows which one it was about.
             Err(error) if error.is_retryable() || !alone => {
                 tracing::warn!(%error, "a dispatch failed; it is tried again when its alarm rings");
@@ -68,6 +70,7 @@ impl Engine {
         invocation.id = record.key.dispatch_id(epoch);
         invocation.mark = Some(SignatureMark { key: record.key.clone(), epoch });
         invocation.delay = delay;
+        invocation.may_be_foreign = self.may_be_foreign(record);
         // Its record is stored, so the sender need not wait; what bounds a swarm is its own concurrency.
         invocation.when_full = WhenFull::Exceed;
         Ok(invocation)

@@ -9,6 +9,7 @@ mod change;
 mod control;
 mod create;
 mod dispatch;
+mod foreign;
 mod here;
 mod lifecycle;
 mod lock;
@@ -35,6 +36,7 @@ use crate::{
 use control::Running;
 use here::Workers;
 use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 /// The machinery that all handles, contexts and workers of one [`Mageflow`](crate::Mageflow) share. Cheap to clone.
@@ -51,6 +53,8 @@ struct Shared {
     capabilities: Capabilities,
     running: Running,
     workers: Workers,
+    /// Bounds how many results of foreign tasks are waited for.
+    waits: Arc<Semaphore>,
     /// What goes on after its caller has left: logging, settling dropped runs. Awaited at shutdown.
     background: TaskTracker,
 }
@@ -89,6 +93,7 @@ impl Engine {
             framework,
             running: Running::default(),
             workers: Workers::default(),
+            waits: foreign::waits(),
             background: closed_tracker(),
         }))
     }

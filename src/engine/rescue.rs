@@ -4,7 +4,7 @@ use super::{Engine, Wake, change::Change, change::Promise};
 use crate::{
     error::{Error, Result},
     signature::{Control, Kind, Outcome, Record, SignatureKey, Status},
-    task::{FailureKind, TaskFailure, TaskStatus},
+    task::{FailureKind, TaskFailure, TaskResult, TaskStatus},
 };
 use chrono::Utc;
 use std::time::Duration;
@@ -161,6 +161,9 @@ impl Engine {
         }
         let id = record.key.dispatch_id(record.state.epoch);
         let known = match self.workflow().result(&id).await {
+            Ok(result) if is_final(&result) && self.may_be_foreign(&record) => {
+                return self.take_result(&record.key, record.state.epoch, result).await.map(drop);
+            }
             Ok(result) if result.status == TaskStatus::Pending => self.capabilities().tells_unknown,
             Ok(result) => result.status == TaskStatus::Running,
             Err(_) => false,
@@ -200,6 +203,10 @@ impl Engine {
         let failure = failure(record, FailureKind::Expired, &message);
         self.end(&record.key, Status::Failed, Some(Outcome::Failed(failure)), Utc::now()).await.map(drop)
     }
+}
+
+fn is_final(result: &TaskResult) -> bool {
+    matches!(result.status, TaskStatus::Completed | TaskStatus::Failed)
 }
 
 fn failure(record: &Record, kind: FailureKind, message: &str) -> TaskFailure {

@@ -12,6 +12,10 @@ use std::{
 static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/hold.lua")));
 static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
 
+static ADD_ONCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/add_once.lua")));
+
+/// How long it is remembered that a message was sent that must not be sent again.
+const SENT_ONCE: Duration = Duration::from_secs(24 * 3600);
 /// Messages that are due and moved at once.
 const MOST_RELEASED: usize = 100;
 
@@ -95,6 +99,13 @@ impl Queue {
     pub(super) fn hold(&self, delay: Duration, message: &[u8], whole: bool) -> Cmd {
         let mut command = HOLD.command(whole, &[&self.held()]);
         command.arg(millis(delay).max(1)).arg(message);
+        command
+    }
+
+    /// Adds the message of a task unless that was done before.
+    pub(super) fn add_once(&self, broker: &TaskiqBroker, id: &str, message: &[u8], whole: bool) -> Cmd {
+        let mut command = ADD_ONCE.command(whole, &[&self.key, &self.beside(&format!("sent:{id}"))]);
+        command.arg(millis(SENT_ONCE)).arg(self.adder()).arg(broker.max_stream.unwrap_or(0)).arg(message);
         command
     }
 

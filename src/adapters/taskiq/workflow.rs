@@ -16,6 +16,7 @@ use crate::{
 use ::redis::{Pipeline, Value};
 use async_trait::async_trait;
 use chrono::Utc;
+use futures_util::future::try_join_all;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How many messages of a batch travel at once.
@@ -34,6 +35,11 @@ impl TaskiqWorkflow {
     async fn send(&self, invocation: &Invocation) -> Result<()> {
         let (queue, message) = self.shared.message(invocation);
         self.shared.ensure_queue(&queue).await?;
+        if invocation.may_be_foreign && !is_delayed(invocation) {
+            let (broker, id) = (&self.shared.broker, invocation.id.to_string());
+            let command = |whole, _| queue.add_once(broker, &id, &message, whole);
+            return self.shared.link.run("send", true, command).await.map(drop);
+        }
         self.shared.add(&queue, invocation.delay.unwrap_or_default(), &message).await
     }
 }
@@ -46,8 +52,7 @@ impl WorkflowAdapter for TaskiqWorkflow {
     }
 
     async fn run_many_no_wait(&self, invocations: Vec<Invocation>) -> Result<Vec<TaskId>> {
-        let (later, now): (Vec<_>, Vec<_>) =
-            invocations.iter().partition(|one| one.delay.is_some_and(|delay| !delay.is_zero()));
+        let (alone, now): (Vec<_>, Vec<_>) = invocations.iter().partition(|one| is_delayed(one) || one.may_be_foreign);
         for chunk in now.chunks(BATCH) {
             let mut pipelines: BTreeMap<Queue, Pipeline> = BTreeMap::new();
             for (queue, message) in chunk.iter().map(|one| self.shared.message(one)) {
@@ -59,8 +64,8 @@ impl WorkflowAdapter for TaskiqWorkflow {
                 self.shared.link.pipeline_once("send", pipeline).await?;
             }
         }
-        for invocation in later {
-            self.send(invocation).await?;
+        for chunk in alone.chunks(BATCH) {
+            try_join_all(chunk.iter().map(|invocation| self.send(invocation))).await?;
         }
         Ok(invocations.into_iter().map(|invocation| invocation.id).collect())
     }
@@ -88,6 +93,10 @@ impl WorkflowAdapter for TaskiqWorkflow {
     async fn cancel(&self, _: &TaskId) -> Result<()> {
         Err(Error::unsupported(ENGINE, "cancelling a task by its id; sign the task and cancel the signature"))
     }
+}
+
+fn is_delayed(invocation: &Invocation) -> bool {
+    invocation.delay.is_some_and(|delay| !delay.is_zero())
 }
 
 impl Shared {
