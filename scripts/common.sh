@@ -38,6 +38,34 @@ need() {
 # The one thing that a Rust toolchain does not bring.
 need_linker() { need cc=gcc cc=libc6-dev; }
 
+# Where things are kept between runs, outside of the clone. May be removed at any time.
+cache_folder() { printf '%s\n' "${MAGEFLOW_CI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mageflow-ci}"; }
+
+# python_with NAME: the interpreter of a virtual environment with the packages of scripts/requirements/NAME.txt. Makes it
+# where it is missing, one for each interpreter and each content of that file.
+python_with() (
+    file=$ROOT/scripts/requirements/$1.txt
+    need python3=python3
+    # Debian keeps this module in a package of its own, which brings no command to look for.
+    python3 -c 'import ensurepip' 2>/dev/null || need ensurepip=python3-venv
+    version=$(python3 -c 'import sys; print(sys.executable, sys.version)')
+    key=$({ printf '%s\n' "$version" && cat "$file"; } | sha256sum)
+    folder=$(cache_folder)/python/$1-${key:0:16}
+    mkdir -p "${folder%/*}"
+    exec 8>"$folder.lock"
+    flock 8
+    if [ ! -e "$folder/complete" ]; then
+        say "installing Python packages: $1"
+        rm -rf "$folder"
+        python3 -m venv "$folder" >&2
+        # Without dependencies, and then a check that none is missing: what the file does not name is not installed.
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps -r "$file" >&2
+        "$folder/bin/python" -m pip --disable-pip-version-check check >&2
+        touch "$folder/complete"
+    fi
+    printf '%s\n' "$folder/bin/python"
+)
+
 # targets test|bench|example: the names of such targets, one a line. Cargo prints this list when a name is left out, which
 # spares us a JSON parser. Root package only for examples.
 targets() {

@@ -89,7 +89,7 @@ impl TaskiqContext {
         self.0.is_acknowledged.load(Ordering::Acquire)
     }
 
-    /// A label of the message, as text.
+    /// A label of the message, as text: what its sender wrote, so Python's `True` is `True`, and bytes are base64.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.0.labels.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }

@@ -175,10 +175,7 @@ impl Runner {
             attempt: number,
             task_data: message.task_data()?,
             queued_at,
-            labels: labels
-                .names()
-                .filter_map(|name| Some((name.to_owned(), labels.text(name)?.into_owned())))
-                .collect(),
+            labels: labels.texts().collect(),
             is_acknowledged: AtomicBool::new(false),
         });
         let mut delivery = Delivery::new(context.info(), Ok(message.arguments()?), stop.clone());

@@ -130,6 +130,14 @@ impl<'a> Labels<'a> {
         self.entries.iter().map(|label| &*label.name)
     }
 
+    /// Their names and values, as texts: what the sender wrote, or JSON where it wrote no text.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (String, String)> {
+        self.entries.iter().map(|label| {
+            let value = object::decoded(&label.value).unwrap_or(Cow::Borrowed(&*label.value));
+            (label.name.to_string(), value.into_owned())
+        })
+    }
+
     /// A label by its name, as its type code says.
     pub(crate) fn get(&self, name: &str) -> Option<LabelValue<'_>> {
         self.entries.iter().find(|label| label.name == name).map(Label::parsed)
@@ -392,6 +400,16 @@ mod tests {
         let mut out = String::new();
         labels.write(&mut out);
         out
+    }
+
+    #[test]
+    fn every_label_has_a_text() {
+        let labels = read(
+            r#"{"i":"5","b":"True","f":"1.5","y":"aGk=","s":"a\"b","n":"None","native":1.5,"null":null,"o":{"k":[1]}}"#,
+            r#"{"i":2,"b":5,"f":4,"y":6,"s":3,"n":1}"#,
+        );
+        let texts: Vec<_> = labels.texts().map(|(_, text)| text).collect();
+        assert_eq!(texts, ["5", "True", "1.5", "aGk=", "a\"b", "None", "1.5", "null", r#"{"k":[1]}"#]);
     }
 
     #[test]
