@@ -14,7 +14,10 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -27,6 +30,8 @@ const RECORD_TRIES: u32 = 5;
 /// Runs deliveries for a worker.
 pub(crate) struct TaskRunner {
     around: Arc<Surroundings>,
+    /// Deliveries of tasks that nobody registered.
+    unknown: AtomicU64,
 }
 
 /// One attempt that can be made.
@@ -58,7 +63,7 @@ enum Ran {
 
 impl TaskRunner {
     pub(crate) fn new(engine: Engine, registry: Arc<Registry>, state: AppState) -> Self {
-        Self { around: Arc::new(Surroundings { engine, registry, state }) }
+        Self { around: Arc::new(Surroundings { engine, registry, state }), unknown: AtomicU64::new(0) }
     }
 
     fn engine(&self) -> &Engine {
@@ -76,7 +81,8 @@ impl TaskRunner {
         };
         let Some(task) = self.around.registry.get(info.task_name.as_str()) else {
             let name = &info.task_name;
-            tracing::warn!(task = %name, id = %info.workflow_id, "no such task is registered");
+            let count = self.unknown.fetch_add(1, Ordering::Relaxed) + 1;
+            tracing::warn!(task = %name, id = %info.workflow_id, count, "no such task is registered");
             let known = format!("task `{name}` is not registered here; known: {}", self.around.registry.names());
             return Err(failed(TaskFailure::new(FailureKind::UnknownTask, known), &info));
         };

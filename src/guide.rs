@@ -13,6 +13,7 @@ macro_rules! pages {
             "[lifecycle]: crate::guide::lifecycle\n",
             "[retries]: crate::guide::retries\n",
             "[redis]: crate::guide::redis\n",
+            "[taskiq]: crate::guide::taskiq\n",
             "[testing]: crate::guide::testing\n\n",
             include_str!(concat!("../docs/", stringify!($page), ".md")),
         ))]
@@ -20,4 +21,4 @@ macro_rules! pages {
     )*};
 }
 
-pages!(tasks, signatures, chains, swarms, lifecycle, retries, redis if "redis", testing if "testing");
+pages!(tasks, signatures, chains, swarms, lifecycle, retries, redis if "redis", taskiq if "taskiq", testing if "testing");
