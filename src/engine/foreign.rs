@@ -6,19 +6,41 @@ use super::Engine;
 use crate::{
     error::Result,
     signature::{Kind, Outcome, Record, SignatureKey, Status},
-    task::{FailureKind, TaskFailure, TaskResult, TaskStatus},
+    task::{FailureKind, TaskFailure, TaskId, TaskResult, TaskStatus},
 };
 use chrono::Utc;
-use std::sync::{Arc, Weak};
-use tokio::sync::Semaphore;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// Results that one process waits for at once.
 const MOST_WAITS: usize = 256;
 /// How many times `dispatch_grace` a result is waited for.
 const ROUNDS: u32 = 10;
 
-pub(super) fn waits() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(MOST_WAITS))
+/// The sendings whose results this process waits for.
+#[derive(Clone, Default)]
+pub(super) struct Watched(Arc<Mutex<HashSet<TaskId>>>);
+
+/// One of them, as long as it is waited for.
+struct Watch {
+    watched: Watched,
+    id: TaskId,
+}
+
+impl Watched {
+    /// Notes one, unless it is waited for already, or too many are.
+    fn note(&self, id: &TaskId) -> Option<Watch> {
+        let mut ids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (ids.len() < MOST_WAITS && ids.insert(id.clone())).then(|| Watch { watched: self.clone(), id: id.clone() })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.watched.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
 }
 
 impl Engine {
@@ -31,15 +53,13 @@ impl Engine {
 
     /// Waits for the result of a task that was sent, aside. Where too much is waited for already, the rescuer looks.
     pub(super) fn watch(&self, record: Arc<Record>) {
-        let Ok(permit) = self.0.waits.clone().try_acquire_owned() else { return };
-        let (shared, workflow) = (Arc::downgrade(&self.0), self.workflow().clone());
-        let (id, round) = (record.key.dispatch_id(record.state.epoch), self.config().dispatch_grace);
-        let engine = move |shared: &Weak<_>| shared.upgrade().map(Engine);
+        let Some(watch) = self.0.watched.note(&record.key.dispatch_id(record.state.epoch)) else { return };
+        let (shared, workflow, round) =
+            (Arc::downgrade(&self.0), self.workflow().clone(), self.config().dispatch_grace);
         tokio::spawn(async move {
-            let _permit = permit;
             for _ in 0..ROUNDS {
-                let result = tokio::time::timeout(round, workflow.wait(&id)).await;
-                let Some(engine) = engine(&shared) else { return };
+                let result = tokio::time::timeout(round, workflow.wait(&watch.id)).await;
+                let Some(engine) = shared.upgrade().map(Engine) else { return };
                 let ended = match result {
                     Ok(Ok(result)) => engine.take_result(&record.key, record.state.epoch, result).await,
                     Ok(Err(error)) => Err(error),

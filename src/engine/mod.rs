@@ -36,7 +36,6 @@ use crate::{
 use control::Running;
 use here::Workers;
 use std::{collections::HashMap, fmt, future::Future, sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 /// The machinery that all handles, contexts and workers of one [`Mageflow`](crate::Mageflow) share. Cheap to clone.
@@ -53,8 +52,7 @@ struct Shared {
     capabilities: Capabilities,
     running: Running,
     workers: Workers,
-    /// Bounds how many results of foreign tasks are waited for.
-    waits: Arc<Semaphore>,
+    watched: foreign::Watched,
     /// What goes on after its caller has left: logging, settling dropped runs. Awaited at shutdown.
     background: TaskTracker,
 }
@@ -93,7 +91,7 @@ impl Engine {
             framework,
             running: Running::default(),
             workers: Workers::default(),
-            waits: foreign::waits(),
+            watched: foreign::Watched::default(),
             background: closed_tracker(),
         }))
     }

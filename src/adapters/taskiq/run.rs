@@ -96,7 +96,9 @@ impl Runner {
         };
         match finish {
             // Other workers have this message too, so it must not be sent again.
-            Finish { end: End::Replace(successors), holding, .. } if id.queue.kind == Kind::Channel => {
+            Finish { end: End::Replace(successors) | End::Add(successors), holding, .. }
+                if id.queue.kind == Kind::Channel =>
+            {
                 let message = successors.messages.into_iter().next();
                 let taken = Taken { entry: Entry { id, message, again: false }, holding };
                 Some(Again { after: successors.after, taken })
