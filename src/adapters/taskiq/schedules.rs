@@ -55,7 +55,7 @@ impl TaskiqSchedule {
     /// A schedule with an id of its own and without labels.
     ///
     /// # Errors
-    /// [`Error::Serialize`] if the arguments cannot be written.
+    /// [`Error::InvalidArguments`] if one of them cannot be encoded as JSON.
     pub fn new(task: impl Into<TaskName>, arguments: impl IntoArguments<Untyped>, when: When) -> Result<Self> {
         let arguments = arguments.into_arguments(&CallShape::Unknown { return_field: None })?;
         let (id, task) = (TaskId::new().to_string(), task.into());
