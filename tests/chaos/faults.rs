@@ -1,6 +1,6 @@
 //! What goes wrong, and when: drawn before anything starts, so that it depends on the seed alone.
 
-use crate::{server::Server, worker::Fleet};
+use super::{fleet::Fleet, server::Server};
 use chrono::{DateTime, Utc};
 use std::{io, time::Duration};
 use tokio::time::Instant;
@@ -62,8 +62,16 @@ pub(crate) struct Injected {
     pub(crate) stops: Vec<Duration>,
     pub(crate) cuts: u32,
     pub(crate) flushes: u32,
-    /// When the server, or the connections to it, failed: from, until.
-    pub(crate) outages: Vec<(DateTime<Utc>, DateTime<Utc>)>,
+    /// When the server, or the connections to it, failed.
+    pub(crate) outages: Vec<Outage>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outage {
+    pub(crate) since: DateTime<Utc>,
+    pub(crate) back: DateTime<Utc>,
+    /// Whether only connections were cut.
+    pub(crate) is_cut: bool,
 }
 
 /// Lets everything go wrong, and brings it back.
@@ -78,7 +86,7 @@ pub(crate) async fn inject(schedule: &Schedule, server: &mut Server, fleet: &mut
             server.go_on().await?;
             away = None;
             injected.stops.push(length);
-            injected.outages.push((since, Utc::now()));
+            injected.outages.push(Outage { since, back: Utc::now(), is_cut: false });
         }
         tokio::time::sleep_until(at).await;
         match *fault {
@@ -93,7 +101,7 @@ pub(crate) async fn inject(schedule: &Schedule, server: &mut Server, fleet: &mut
                 let mut command = redis::cmd("CLIENT");
                 command.arg("KILL").arg("TYPE").arg(kind).arg("SKIPME").arg("yes");
                 injected.cuts += u32::from(server.journal().try_send::<u32>(&command).await.is_ok());
-                injected.outages.push((since, Utc::now()));
+                injected.outages.push(Outage { since, back: Utc::now(), is_cut: true });
             }
             Fault::Flush => {
                 let done = server.journal().try_send::<()>(redis::cmd("SCRIPT").arg("FLUSH")).await;
@@ -105,7 +113,7 @@ pub(crate) async fn inject(schedule: &Schedule, server: &mut Server, fleet: &mut
         tokio::time::sleep_until(until).await;
         server.go_on().await?;
         injected.stops.push(length);
-        injected.outages.push((since, Utc::now()));
+        injected.outages.push(Outage { since, back: Utc::now(), is_cut: false });
     }
     Ok(injected)
 }
