@@ -60,14 +60,17 @@ pub(crate) struct Fleet {
     processes: Vec<Child>,
     /// The ids of those that were killed, and when.
     pub(crate) killed: HashMap<u32, DateTime<Utc>>,
+    /// How often each of them was killed.
+    pub(crate) kills: Vec<usize>,
     /// Those that ended without being told to, and how.
     pub(crate) deserted: Vec<String>,
 }
 
 impl Fleet {
     pub(crate) fn start(recipes: Vec<Recipe>, folder: PathBuf) -> io::Result<Self> {
-        let (killed, deserted) = (HashMap::new(), Vec::new());
-        let mut fleet = Self { recipes, folder, processes: Vec::new(), killed, deserted };
+        let (processes, killed, deserted) = (Vec::new(), HashMap::new(), Vec::new());
+        let kills = vec![0; recipes.len()];
+        let mut fleet = Self { recipes, folder, processes, killed, kills, deserted };
         for number in 0..fleet.recipes.len() {
             let process = fleet.launch(number)?;
             fleet.processes.push(process);
@@ -91,7 +94,10 @@ impl Fleet {
         kill_group(&mut old)?;
         match ended {
             Some(status) => self.deserted.push(format!("process {}: {status}", old.id())),
-            None => drop(self.killed.insert(old.id(), Utc::now())),
+            None => {
+                self.killed.insert(old.id(), Utc::now());
+                self.kills[number] += 1;
+            }
         }
         Ok(())
     }
