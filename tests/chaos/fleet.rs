@@ -123,10 +123,13 @@ impl Fleet {
     }
 }
 
-/// A shell knows how to signal a group. The leader is killed besides, should there be no shell.
+/// A shell knows how to signal a group.
 fn kill_group(leader: &mut Child) -> io::Result<()> {
-    let _ = Command::new("sh").args(["-c", &format!("kill -KILL -- -{}", leader.id())]).stderr(Stdio::null()).status();
-    leader.kill()?;
+    let told = Command::new("sh").args(["-c", &format!("kill -KILL -{}", leader.id())]).output()?;
+    // There is no such group once all have ended.
+    if !told.status.success() && leader.try_wait()?.is_none() {
+        return Err(io::Error::other(String::from_utf8_lossy(&told.stderr).into_owned()));
+    }
     leader.wait().map(drop)
 }
 

@@ -140,7 +140,7 @@ impl Orders {
 
     /// A Python worker. The shell in front ends it, and all that it started, when this process is gone.
     pub(crate) fn python_worker(&self, python: &str) -> Recipe {
-        const GUARD: &str = r#"exec 3<&0; { cat <&3 >/dev/null; kill -KILL -- -$$; } & exec "$@" 3<&-"#;
+        const GUARD: &str = r#"exec 3<&0; { cat <&3 >/dev/null; kill -KILL -$$; } & exec "$@" 3<&-"#;
         let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/taskiq_chaos");
         let (orders, python) = (self.clone(), python.to_owned());
         Box::new(move || {
