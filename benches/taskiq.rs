@@ -8,7 +8,7 @@
 //! `finished`: tasks that wait in the queue, until all have results. `of_limit`: the same, compared with one connection that
 //! sends, takes, records and acknowledges in batches of 100, without any worker. `submit_many`, `submit_each`: messages sent
 //! in batches, and one by one with many under way. `latency`: one task at a time, from sending to result; Python looks for
-//! results every 200 ms, and every 1 ms (`_1ms`). `memory`: resident, of a worker that has nothing to do.
+//! results every 200 ms, and every 1 ms (`_1ms`). `worker_cpu`, `redis_cpu`: processor time while tasks are finished. `memory`: resident, of a worker that has nothing to do.
 
 // What cannot be measured ends the measuring.
 #![allow(clippy::expect_used)]
@@ -25,7 +25,7 @@ use futures_util::{StreamExt, stream};
 use mageflow::{Mageflow, SubmitOptions, adapters::taskiq::TaskiqBroker, args};
 use processes::{Process, end_with_parent};
 use redis::{Pipeline, Value, aio::MultiplexedConnection};
-use server::Server;
+use server::{Counts, Server};
 use std::{
     path::Path,
     process::{Command, Stdio},
@@ -86,14 +86,18 @@ type Entry = (String, Vec<Vec<u8>>);
 struct Worked {
     rate: f64,
     memory: f64,
+    /// Microseconds of processor time for each task: of the worker, and of the server.
+    cpu: f64,
+    redis_cpu: f64,
 }
 
 impl Bench {
     /// The median of so many rounds, each after everything that the server held has gone.
     fn rounds(&self, count: usize, worker: fn(&Self) -> Process, tasks: usize) -> Worked {
         let all: Vec<_> = (0..count).map(|_| support::run(self.clone().worked(worker, tasks))).collect();
-        let [rate, memory] = [|one: &Worked| one.rate, |one: &Worked| one.memory].map(|of| median(all.iter().map(of)));
-        Worked { rate, memory }
+        let median = |of: fn(&Worked) -> f64| median(all.iter().map(of));
+        let [rate, memory] = [median(|one| one.rate), median(|one| one.memory)];
+        Worked { rate, memory, cpu: median(|one| one.cpu), redis_cpu: median(|one| one.redis_cpu) }
     }
 
     fn our_worker(&self) -> Process {
@@ -134,13 +138,17 @@ impl Bench {
         let memory = worker.megabytes();
         worker.hold();
         submit_many(&mage, tasks).await;
+        let (told, busy) = (Counts::now(&mut connection).await, worker.busy());
         let (before, start) = (recorded(&mut connection).await, Instant::now());
         worker.go_on();
         while recorded(&mut connection).await < before + tasks {
             assert!(start.elapsed() < DEADLINE, "the worker is stuck");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        Worked { rate: tasks as f64 / start.elapsed().as_secs_f64(), memory }
+        let rate = tasks as f64 / start.elapsed().as_secs_f64();
+        let told = Counts::now(&mut connection).await.since(&told);
+        let each = |seconds: f64| seconds * 1e6 / tasks as f64;
+        Worked { rate, memory, cpu: each(worker.busy() - busy), redis_cpu: each(told.busy) }
     }
 
     /// Milliseconds of one task after the other, in order of size.
@@ -232,9 +240,12 @@ impl Bench {
         let ours = self.rounds(ROUNDS, Self::our_worker, OURS);
         let pythons = python.then(|| self.rounds(1, Self::pythons_worker, PYTHONS));
         let limit = support::rounds(ROUNDS, || support::run(one().limit()));
-        self.print("finished", ours.rate, "tasks/s", pythons.as_ref().map(|worked| worked.rate));
+        let peer = |of: fn(&Worked) -> f64| pythons.as_ref().map(of);
+        self.print("finished", ours.rate, "tasks/s", peer(|one| one.rate));
         self.print("of_limit", ours.rate, "tasks/s", Some(limit));
-        self.print("memory", ours.memory, "MB", pythons.as_ref().map(|worked| worked.memory));
+        self.print("worker_cpu", ours.cpu, "µs/task", peer(|one| one.cpu));
+        self.print("redis_cpu", ours.redis_cpu, "µs/task", peer(|one| one.redis_cpu));
+        self.print("memory", ours.memory, "MB", peer(|one| one.memory));
         let submits = python.then(|| {
             support::run(one().prepared());
             self.pythons_client(&["submit", &PYTHONS.to_string()])[0]
@@ -273,11 +284,15 @@ impl Bench {
     }
 }
 
-/// How many results were recorded: nobody else sets keys.
+/// How many results there are: all keys but those of queues.
 async fn recorded(connection: &mut MultiplexedConnection) -> usize {
-    let info: String = redis::cmd("INFO").arg("commandstats").query_async(connection).await.expect("INFO");
-    let set = info.lines().find_map(|line| line.strip_prefix("cmdstat_set:calls=")?.split(',').next());
-    set.map_or(0, |calls| calls.parse().expect("a number"))
+    let mut ask = Pipeline::new();
+    ask.atomic().cmd("DBSIZE").cmd("EXISTS").arg(&["taskiq", "mageflow"]);
+    ["held", "taken", "leases"].iter().for_each(|what| {
+        ask.arg(format!("{{taskiq}}:mageflow:{what}"));
+    });
+    let (all, others): (usize, usize) = ask.query_async(connection).await.expect("sizes");
+    all - others
 }
 
 async fn submit_many(mage: &Mageflow, tasks: usize) {

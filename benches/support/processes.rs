@@ -3,6 +3,7 @@
 use std::{
     io::Read,
     os::unix::process::CommandExt,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -32,17 +33,31 @@ impl Process {
 
     /// The memory that it has, with all that it started, in megabytes.
     pub(crate) fn megabytes(&self) -> f64 {
-        let own = self.0.id().to_string();
-        let processes = std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
-        let resident = processes.filter_map(|process| {
-            let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
-            // The third field after the name, which may contain anything, is the group.
-            let group = stat.rsplit_once(") ")?.1.split(' ').nth(2)?.to_owned();
-            let status = std::fs::read_to_string(process.path().join("status")).ok().filter(|_| group == own)?;
+        let resident = |folder: &Path, _: &[String]| {
+            let status = std::fs::read_to_string(folder.join("status")).ok()?;
             let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
             line.trim().trim_end_matches(" kB").parse::<f64>().ok()
-        });
-        resident.sum::<f64>() / 1024.0
+        };
+        self.sum(resident) / 1024.0
+    }
+
+    /// Seconds that it has kept processors busy, with all that it started.
+    pub(crate) fn busy(&self) -> f64 {
+        // The kernel counts hundredths.
+        self.sum(|_, fields| Some(fields[11].parse::<f64>().ok()? + fields[12].parse::<f64>().ok()?)) / 100.0
+    }
+
+    /// The sum over its processes: of their folders, and the fields after their names.
+    fn sum(&self, of: impl Fn(&Path, &[String]) -> Option<f64>) -> f64 {
+        let own = self.0.id().to_string();
+        let processes = std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+        let of_one = |folder: PathBuf| {
+            let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+            // The name may contain anything. Its group is the third field after it.
+            let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect();
+            if *fields.get(2)? == own { of(&folder, &fields) } else { None }
+        };
+        processes.filter_map(|process| of_one(process.path())).sum()
     }
 }
 
