@@ -125,7 +125,7 @@ impl Shared {
     /// Ends a message before its task does.
     async fn acknowledge(&self, entry: &EntryId) -> Result<()> {
         let mut pipeline = ::redis::Pipeline::new();
-        entry.acknowledge(&self.broker, &mut pipeline);
+        entry.queue.acknowledge(&self.broker, &[&*entry.id], &mut pipeline);
         if pipeline.is_empty() { Ok(()) } else { self.link.pipeline("acknowledge", &pipeline).await }
     }
 

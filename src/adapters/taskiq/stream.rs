@@ -48,11 +48,10 @@ pub(super) fn settle(broker: &TaskiqBroker, entry: &EntryId, successors: &Succes
     command
 }
 
-pub(super) fn acknowledge(broker: &TaskiqBroker, entry: &EntryId, pipeline: &mut Pipeline) {
-    let key = &*entry.queue.key;
-    pipeline.cmd("XACK").arg(key).arg(&broker.group).arg(&*entry.id).ignore();
+pub(super) fn acknowledge(broker: &TaskiqBroker, key: &str, ids: &[&str], pipeline: &mut Pipeline) {
+    pipeline.cmd("XACK").arg(key).arg(&broker.group).arg(ids).ignore();
     if broker.delete_acknowledged {
-        pipeline.cmd("XDEL").arg(key).arg(&*entry.id).ignore();
+        pipeline.cmd("XDEL").arg(key).arg(ids).ignore();
     }
 }
 
