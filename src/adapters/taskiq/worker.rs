@@ -201,22 +201,11 @@ impl Pool {
         let held = self.runner.held().hold(entry.id.clone());
         let (runner, slots, drain) = (self.runner.clone(), self.slots.clone(), shutdown.drain.clone());
         self.running.spawn(async move {
-            let mut next = runner.run(entry, held).await;
+            let next = runner.run(entry, held).await;
             drop(permit);
-            while let Some(Again { after, entry, holding }) = next {
-                let permit = async {
-                    tokio::time::sleep(after).await;
-                    slots.acquire().await
-                };
-                let permit = tokio::select! {
-                    permit = permit => permit,
-                    () = drain.cancelled() => {
-                        tracing::warn!(key = &*entry.id.queue.key, "an attempt was not made: the worker ends");
-                        return;
-                    }
-                };
-                next = runner.run(entry, holding).await;
-                drop(permit);
+            if let Some(next) = next {
+                // Apart, because it is rare: otherwise what every run is kept in would be twice as large.
+                Box::pin(run_again(runner, next, slots, drain)).await;
             }
         });
     }
@@ -232,6 +221,26 @@ impl Pool {
         let _ = tokio::time::timeout(GIVE_BACK, ended(&mut self.running)).await;
         // What is dropped here is not renewed any more and comes back when its lease has ended.
         self.running.shutdown().await;
+    }
+}
+
+/// Makes the attempts that this worker has to make by itself.
+async fn run_again(runner: Arc<Runner>, first: Again, slots: Arc<Semaphore>, drain: CancellationToken) {
+    let mut next = Some(first);
+    while let Some(Again { after, entry, holding }) = next {
+        let permit = async {
+            tokio::time::sleep(after).await;
+            slots.acquire().await
+        };
+        let permit = tokio::select! {
+            permit = permit => permit,
+            () = drain.cancelled() => {
+                tracing::warn!(key = &*entry.id.queue.key, "an attempt was not made: the worker ends");
+                return;
+            }
+        };
+        next = runner.run(entry, holding).await;
+        drop(permit);
     }
 }
 
