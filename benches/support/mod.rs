@@ -21,6 +21,12 @@ pub(crate) fn report(figure: Figure<'_>) {
     println!("{name}\t{value:.digits$}\t{unit}\t{peer:.digits$}\t{:.2}", value / peer);
 }
 
+/// The same without a peer.
+pub(crate) fn report_alone(name: &str, value: f64, unit: &str) {
+    let digits = if value < 1000.0 { 2 } else { 0 };
+    println!("{name}\t{value:.digits$}\t{unit}\t-\t-");
+}
+
 /// The median of so many runs.
 pub(crate) fn rounds(count: usize, mut run: impl FnMut() -> f64) -> f64 {
     median((0..count.max(1)).map(|_| run()))

@@ -1,20 +1,12 @@
-//! Chaos: several processes share one Redis and run nested graphs, while processes are killed, the server is stopped and
-//! started again, connections are cut and scripts forgotten. `scripts/chaos store` runs it; without options it is the
-//! short form that belongs to the tests.
+//! The store's chaos: worker processes share one store in Redis and run nested graphs. `scripts/chaos store` runs it;
+//! without options it is the short form that belongs to the tests.
 
-mod faults;
-mod journal;
-mod judge;
-mod plan;
+#[path = "../chaos/mod.rs"]
+mod chaos;
 mod run;
-mod server;
-mod work;
 mod worker;
 
-use std::{
-    process::{Command, ExitCode},
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -63,24 +55,26 @@ impl Options {
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match chaos::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return refused(&error.to_string()),
     };
     if words.first().is_some_and(|word| word == "worker") {
         return match worker::Orders::parse(&words[1..]) {
-            Some(orders) => runtime.block_on(worker::serve(orders)),
+            Some(orders) => runtime.block_on(orders.serve()),
             None => refused("a worker is told url, seed, tasks and how long to keep graphs"),
         };
     }
-    // As a test it is left out where there is no server, unless all servers are required.
-    if words.is_empty() && Command::new("redis-server").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no redis-server");
-        let required = std::env::var("MAGEFLOW_TEST_REQUIRE").is_ok_and(|required| required == "all");
-        return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    if words.is_empty()
+        && let Some(skipped) = chaos::is_skipped()
+    {
+        return skipped;
     }
-    match Options::parse(&words) {
-        Ok(options) => runtime.block_on(run::run(&options)).unwrap_or_else(|error| refused(&error.to_string())),
+    let done =
+        Options::parse(&words).and_then(|options| runtime.block_on(run::run(&options)).map_err(|e| e.to_string()));
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(reason) => refused(&reason),
     }
 }

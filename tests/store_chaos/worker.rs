@@ -1,22 +1,14 @@
-//! What a worker process does, and the processes that there are of it.
+//! What a worker process does.
 
-use crate::{
-    journal::Journal,
+use crate::chaos::{
+    fleet::{self, Recipe},
+    journal::{JOURNAL, Journal},
+    server::STORE,
     work::{Run, with_tasks},
 };
 use mageflow::{Error, Mageflow, store::redis::RedisConfig};
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::PathBuf,
-    process::{Child, Command, ExitCode, Stdio},
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 
-/// What all keys of the store begin with.
-pub(crate) const PREFIX: &str = "chaos-store";
-/// Where the workers note what they run.
-pub(crate) const JOURNAL: &str = "chaos-journal";
 /// Short, so that what a crash leaves behind is found within the run.
 pub(crate) const LEASE: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(2);
@@ -48,7 +40,7 @@ impl Orders {
 
     /// The library as every process has it.
     pub(crate) async fn mageflow(&self) -> mageflow::Result<Mageflow> {
-        let redis = RedisConfig::from_url(&self.url)?.prefix(PREFIX).patience(PATIENCE);
+        let redis = RedisConfig::from_url(&self.url)?.prefix(STORE).patience(PATIENCE);
         let journal =
             Journal::new(&self.url, JOURNAL).map_err(|error| Error::InvalidConfig { reason: error.to_string() })?;
         let keep = self.keep;
@@ -60,105 +52,15 @@ impl Orders {
         });
         with_tasks(builder, journal, self.run).build().await
     }
-}
 
-/// Works until it is killed, or until the process that started it is gone.
-pub(crate) async fn serve(orders: Orders) -> ExitCode {
-    std::thread::spawn(|| {
-        let _ = io::stdin().read(&mut [0]);
-        std::process::exit(0);
-    });
-    let mage = loop {
-        match orders.mageflow().await {
-            Ok(mage) => break mage,
-            // The server may be stopped right now.
-            Err(error) if error.is_retryable() => tokio::time::sleep(Duration::from_millis(100)).await,
-            Err(error) => return failed(&error),
-        }
-    };
-    let ended = match mage.worker("chaos").spawn().await {
-        Ok(mut worker) => worker.ended().await,
-        Err(error) => Err(error),
-    };
-    ended.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
-}
-
-fn failed(error: &Error) -> ExitCode {
-    eprintln!("a worker cannot go on: {error}");
-    ExitCode::FAILURE
-}
-
-/// The worker processes. All are killed when it is dropped.
-pub(crate) struct Fleet {
-    orders: Orders,
-    folder: PathBuf,
-    processes: Vec<Child>,
-    /// The ids of those that were killed.
-    pub(crate) killed: Vec<u32>,
-    /// Those that ended without being told to, and how.
-    pub(crate) deserted: Vec<String>,
-}
-
-impl Fleet {
-    pub(crate) fn start(orders: Orders, folder: PathBuf, size: usize) -> io::Result<Self> {
-        let mut fleet = Self { orders, folder, processes: Vec::new(), killed: Vec::new(), deserted: Vec::new() };
-        for _ in 0..size {
-            let process = fleet.launch()?;
-            fleet.processes.push(process);
-        }
-        Ok(fleet)
+    /// Works until it is killed.
+    pub(crate) async fn serve(self) -> ExitCode {
+        fleet::serve(async || self.mageflow().await, &["default"]).await
     }
 
-    fn launch(&self) -> io::Result<Child> {
-        let log = File::options().create(true).append(true).open(self.folder.join("workers.log"))?;
-        Command::new(std::env::current_exe()?)
-            .arg("worker")
-            .args(self.orders.words())
-            .stdin(Stdio::piped())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-    }
-
-    /// Kills one of them, with no time to do anything, and puts a new one in its place.
-    pub(crate) fn kill(&mut self, number: usize) -> io::Result<()> {
-        let count = self.processes.len();
-        let new = self.launch()?;
-        let mut old = std::mem::replace(&mut self.processes[number % count], new);
-        match old.try_wait()? {
-            Some(status) => self.deserted.push(format!("process {}: {status}", old.id())),
-            None => self.killed.push(old.id()),
-        }
-        old.kill()?;
-        old.wait().map(drop)
-    }
-
-    /// Notes those that have ended by themselves.
-    pub(crate) fn muster(&mut self) -> io::Result<()> {
-        for process in &mut self.processes {
-            if let Some(status) = process.try_wait()? {
-                self.deserted.push(format!("process {}: {status}", process.id()));
-            }
-        }
-        Ok(())
-    }
-
-    /// The most memory that one of them has, in KiB.
-    pub(crate) fn largest(&self) -> u64 {
-        let resident = |process: &Child| {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-        };
-        self.processes.iter().filter_map(resident).max().unwrap_or(0)
-    }
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+    /// How a process is started that does so.
+    pub(crate) fn recipe(&self) -> Recipe {
+        let words = self.words();
+        Box::new(move || fleet::another("worker", &words))
     }
 }

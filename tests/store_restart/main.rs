@@ -5,7 +5,7 @@
 
 // Only a part of it is of use here.
 #[allow(dead_code)]
-#[path = "../store_chaos/journal.rs"]
+#[path = "../chaos/journal.rs"]
 mod journal;
 mod process;
 

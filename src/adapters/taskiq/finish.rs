@@ -4,6 +4,7 @@
 use super::{
     Shared,
     queue::{EntryId, Queue, Successors, millis},
+    replies,
 };
 use crate::redis::Backoff;
 use ::redis::Pipeline;
@@ -146,14 +147,20 @@ impl Finisher {
         // In a cluster, results and queues are on different nodes, so what is recorded first is sent first.
         let is_cluster = link.server().is_cluster();
         let (mut recorded, mut ended) = (Pipeline::new(), Pipeline::new());
+        let outcomes: Vec<_> = batch.iter().flat_map(|finish| &finish.outcomes).collect();
+        add_outcomes(&mut recorded, &outcomes, is_cluster);
+        let mut acknowledged: HashMap<&Queue, Vec<&str>> = HashMap::new();
         for finish in batch {
-            finish.outcomes.iter().for_each(|outcome| add_outcome(&mut recorded, outcome));
             for (queue, message) in &finish.sends {
                 recorded.add_command(queue.add(broker, message)).ignore();
             }
             if let End::Acknowledge = finish.end {
-                finish.holding.entry.acknowledge(broker, if is_cluster { &mut ended } else { &mut recorded });
+                let EntryId { queue, id } = &finish.holding.entry;
+                acknowledged.entry(queue).or_default().push(id);
             }
+        }
+        for (queue, ids) in acknowledged {
+            queue.acknowledge(broker, &ids, if is_cluster { &mut ended } else { &mut recorded });
         }
         // All or nothing, so that nothing is acknowledged whose outcome is not recorded.
         recorded.atomic();
@@ -188,13 +195,30 @@ impl Finisher {
     }
 }
 
-fn add_outcome(pipeline: &mut Pipeline, outcome: &Outcome) {
-    let set = pipeline.cmd("SET").arg(&outcome.key).arg(&outcome.value);
-    if let Some(ttl) = outcome.ttl {
-        set.arg("PX").arg(millis(ttl).max(1));
+/// A command costs the server and us more than what is in it, so there are as few as can be.
+fn add_outcomes(pipeline: &mut Pipeline, outcomes: &[&Outcome], is_cluster: bool) {
+    // In a cluster each key may be on another node.
+    let (together, alone): (Vec<&Outcome>, Vec<&Outcome>) =
+        outcomes.iter().copied().partition(|one| one.ttl.is_none() && !is_cluster);
+    if !together.is_empty() {
+        let set = pipeline.cmd("MSET");
+        together.iter().for_each(|outcome| {
+            set.arg(&outcome.key).arg(&outcome.value);
+        });
+        set.ignore();
     }
-    set.ignore();
-    if let Some((channel, id)) = &outcome.reply {
-        pipeline.cmd("PUBLISH").arg(channel).arg(id).ignore();
+    for outcome in alone {
+        let set = pipeline.cmd("SET").arg(&outcome.key).arg(&outcome.value);
+        if let Some(ttl) = outcome.ttl {
+            set.arg("PX").arg(millis(ttl).max(1));
+        }
+        set.ignore();
+    }
+    let mut told: HashMap<&str, Vec<&str>> = HashMap::new();
+    for (channel, id) in outcomes.iter().filter_map(|outcome| outcome.reply.as_ref()) {
+        told.entry(channel).or_default().push(id);
+    }
+    for (channel, ids) in told {
+        pipeline.cmd("PUBLISH").arg(channel).arg(replies::ended(&ids)).ignore();
     }
 }

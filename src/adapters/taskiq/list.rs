@@ -66,9 +66,9 @@ pub(super) fn renew(broker: &TaskiqBroker, queue: &Queue, names: &[Box<str>], wh
     command
 }
 
-pub(super) fn acknowledge(entry: &EntryId, pipeline: &mut Pipeline) {
-    pipeline.cmd("HDEL").arg(taken(&entry.queue)).arg(&*entry.id).ignore();
-    pipeline.cmd("ZREM").arg(leases(&entry.queue)).arg(&*entry.id).ignore();
+pub(super) fn acknowledge(queue: &Queue, names: &[&str], pipeline: &mut Pipeline) {
+    pipeline.cmd("HDEL").arg(taken(queue)).arg(names).ignore();
+    pipeline.cmd("ZREM").arg(leases(queue)).arg(names).ignore();
 }
 
 pub(super) fn settle(entry: &EntryId, successors: &Successors, whole: bool) -> Cmd {

@@ -15,6 +15,7 @@ mod replies;
 mod run;
 mod scheduler;
 mod schedules;
+mod steady;
 mod stream;
 mod times;
 mod wire;
@@ -31,6 +32,7 @@ pub use self::{
 use self::{
     queue::{EntryId, Kind, Queue},
     replies::Replies,
+    steady::Steady,
     wire::{
         Limits,
         result::{PROGRESS_SUFFIX, Progress, StoredResult},
@@ -46,6 +48,7 @@ use std::{
     collections::HashSet,
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 use tokio::sync::Notify;
 
@@ -66,12 +69,13 @@ struct Shared {
     groups: Mutex<HashSet<String>>,
     /// Told when a message was held back here.
     held_back: Notify,
+    steady: Steady,
 }
 
 impl Shared {
     fn new(broker: TaskiqBroker, link: Arc<Link>) -> Self {
-        let (replies, groups, held_back) = (Replies::new(), Mutex::default(), Notify::new());
-        Self { broker, link, replies, groups, held_back }
+        let (groups, steady) = (Mutex::default(), Steady::new(Instant::now()));
+        Self { broker, link, replies: Replies::new(), groups, held_back: Notify::new(), steady }
     }
 
     /// Makes sure that what is sent to a queue is delivered: a stream needs its group.
@@ -132,7 +136,7 @@ impl Shared {
     /// Ends a message before its task does.
     async fn acknowledge(&self, entry: &EntryId) -> Result<()> {
         let mut pipeline = ::redis::Pipeline::new();
-        entry.acknowledge(&self.broker, &mut pipeline);
+        entry.queue.acknowledge(&self.broker, &[&*entry.id], &mut pipeline);
         if pipeline.is_empty() { Ok(()) } else { self.link.pipeline("acknowledge", &pipeline).await }
     }
 

@@ -116,6 +116,15 @@ impl Queue {
         command
     }
 
+    /// Ends these messages.
+    pub(super) fn acknowledge(&self, broker: &TaskiqBroker, ids: &[&str], pipeline: &mut Pipeline) {
+        match self.kind {
+            Kind::Stream => stream::acknowledge(broker, &self.key, ids, pipeline),
+            Kind::List => list::acknowledge(self, ids, pipeline),
+            Kind::Channel => {}
+        }
+    }
+
     /// Says that these are still being worked on.
     pub(super) fn renew(&self, broker: &TaskiqBroker, consumer: &str, ids: &[Box<str>], whole: bool) -> Option<Cmd> {
         match self.kind {
@@ -132,15 +141,6 @@ impl EntryId {
         match self.queue.kind {
             Kind::Stream => self.id.split('-').next()?.parse().ok(),
             Kind::List | Kind::Channel => None,
-        }
-    }
-
-    /// Ends it.
-    pub(super) fn acknowledge(&self, broker: &TaskiqBroker, pipeline: &mut Pipeline) {
-        match self.queue.kind {
-            Kind::Stream => stream::acknowledge(broker, self, pipeline),
-            Kind::List => list::acknowledge(self, pipeline),
-            Kind::Channel => {}
         }
     }
 

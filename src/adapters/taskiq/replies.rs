@@ -9,6 +9,7 @@ use crate::{
 };
 use futures_util::StreamExt;
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -42,7 +43,24 @@ struct Told {
     is_connected: watch::Sender<bool>,
 }
 
+/// What a channel is told: the tasks that have ended.
+pub(super) fn ended(ids: &[&str]) -> Vec<u8> {
+    // Text is always written.
+    serde_json::to_vec(ids).unwrap_or_default()
+}
+
 impl Told {
+    /// Wakes those who wait for what is named in a message to the channel.
+    fn ended(&self, message: &[u8]) {
+        match serde_json::from_slice::<Vec<Cow<'_, str>>>(message) {
+            Ok(ids) => {
+                let mut waiters = self.lock();
+                ids.iter().for_each(|id| drop(waiters.remove(&**id)));
+            }
+            Err(error) => tracing::warn!(%error, "what was told of ends of tasks cannot be read"),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiters> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,7 +173,7 @@ async fn listen(link: Weak<Link>, told: Weak<Told>, channel: String) {
                     tokio::select! {
                         message = stream.next() => {
                             let (Some(message), Some(told)) = (message, told.upgrade()) else { break };
-                            told.lock().remove(&*String::from_utf8_lossy(message.get_payload_bytes()));
+                            told.ended(message.get_payload_bytes());
                         }
                         () = tokio::time::sleep(PING_EVERY) => {
                             let pinged = timeout(server.response_timeout, sink.ping::<::redis::Value>()).await;
@@ -188,5 +206,25 @@ impl Shared {
             }
             waiter.look_again().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_is_woken_by_what_is_told_of_its_end_and_by_nothing_else() {
+        let replies = Replies::new();
+        let odd = "a \"b\",\n\u{e9}";
+        let [mut first, mut second, mut third] = ["one", odd, "three"].map(|id| replies.waiter(id));
+        let mut woken = || {
+            let woken = |waiter: &mut Waiter<'_>| waiter.ended.as_mut().is_some_and(|told| told.has_changed().is_err());
+            [&mut first, &mut second, &mut third].map(woken)
+        };
+        replies.told.ended(b"one");
+        assert_eq!(woken(), [false; 3]);
+        replies.told.ended(&ended(&["one", odd, "four"]));
+        assert_eq!(woken(), [true, true, false]);
     }
 }

@@ -3,14 +3,18 @@
 use super::{
     config::TaskiqBroker,
     queue::{Entry, EntryId, Queue, Successors, millis},
+    worker::CONSUMER,
 };
 use crate::redis::Script;
 use ::redis::{Cmd, Pipeline, Value, cmd};
 use std::{sync::LazyLock, time::Duration};
 
+/// How long a consumer is kept that has nothing and is not heard of.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 /// The field of an entry that holds the message.
 const FIELD: &str = "data";
 
+static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/forget.lua")));
 static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/settle_stream.lua")));
 
 /// An entry that is in somebody's hands.
@@ -48,11 +52,10 @@ pub(super) fn settle(broker: &TaskiqBroker, entry: &EntryId, successors: &Succes
     command
 }
 
-pub(super) fn acknowledge(broker: &TaskiqBroker, entry: &EntryId, pipeline: &mut Pipeline) {
-    let key = &*entry.queue.key;
-    pipeline.cmd("XACK").arg(key).arg(&broker.group).arg(&*entry.id).ignore();
+pub(super) fn acknowledge(broker: &TaskiqBroker, key: &str, ids: &[&str], pipeline: &mut Pipeline) {
+    pipeline.cmd("XACK").arg(key).arg(&broker.group).arg(ids).ignore();
     if broker.delete_acknowledged {
-        pipeline.cmd("XDEL").arg(key).arg(&*entry.id).ignore();
+        pipeline.cmd("XDEL").arg(key).arg(ids).ignore();
     }
 }
 
@@ -95,6 +98,13 @@ pub(super) fn claim(broker: &TaskiqBroker, consumer: &str, key: &str, idle: Dura
     ids.iter().for_each(|id| {
         command.arg(id);
     });
+    command
+}
+
+/// Removes consumers of lost workers.
+pub(super) fn forget(broker: &TaskiqBroker, key: &str, whole: bool) -> Cmd {
+    let mut command = FORGET.command(whole, &[key]);
+    command.arg(&broker.group).arg(CONSUMER).arg(millis(FORGOTTEN_AFTER));
     command
 }
 

@@ -113,13 +113,19 @@ async fn renew(shared: &Arc<Shared>, held: &Held, consumer: &str) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        // Also where nothing is held: what others hold is judged by whether they could have renewed it.
+        let mut is_there = shared.link.send("ping", &::redis::cmd("PING")).await.is_ok();
         for (queue, ids) in held.all().into_iter().filter(|(queue, _)| queue.kind != Kind::Channel) {
             for ids in ids.chunks(500) {
                 let renew = |whole, _| queue.renew(&shared.broker, consumer, ids, whole).unwrap_or_default();
                 if let Err(error) = shared.link.run("renew", true, renew).await {
+                    is_there &= !error.is_retryable();
                     tracing::warn!(%error, key = &*queue.key, "cannot renew the hold on messages");
                 }
             }
+        }
+        if is_there {
+            shared.steady.renewed(Instant::now(), shared.broker.lease);
         }
     }
 }
@@ -168,8 +174,10 @@ impl Pool {
             tokio::task::yield_now().await;
             while self.running.try_join_next().is_some() {}
             let mut permits = Permits { first: Some(first), slots: &self.slots.clone() };
-            if self.looked_after.elapsed() >= self.runner.shared().broker.lease / 2 {
-                self.looked_after = Instant::now();
+            let (now, lease) = (Instant::now(), self.runner.shared().broker.lease);
+            let is_time = now.duration_since(self.looked_after) >= lease / 2;
+            if is_time && self.runner.shared().steady.is_long(now, lease) {
+                self.looked_after = now;
                 for taken in self.reader.take_over(permits.count()).await {
                     self.run(taken, permits.next(), shutdown);
                 }
@@ -199,22 +207,11 @@ impl Pool {
     fn run(&mut self, taken: Taken, permit: Option<OwnedSemaphorePermit>, shutdown: &Shutdown) {
         let (runner, slots, drain) = (self.runner.clone(), self.slots.clone(), shutdown.drain.clone());
         self.running.spawn(async move {
-            let mut next = runner.run(taken).await;
+            let next = runner.run(taken).await;
             drop(permit);
-            while let Some(Again { after, taken }) = next {
-                let permit = async {
-                    tokio::time::sleep(after).await;
-                    slots.acquire().await
-                };
-                let permit = tokio::select! {
-                    permit = permit => permit,
-                    () = drain.cancelled() => {
-                        tracing::warn!(key = &*taken.entry.id.queue.key, "an attempt was not made: the worker ends");
-                        return;
-                    }
-                };
-                next = runner.run(taken).await;
-                drop(permit);
+            if let Some(next) = next {
+                // Apart, because it is rare: otherwise what every run is kept in would be twice as large.
+                Box::pin(run_again(runner, next, slots, drain)).await;
             }
         });
     }
@@ -233,6 +230,26 @@ impl Pool {
         let _ = tokio::time::timeout(GIVE_BACK, ended(&mut self.running)).await;
         // What is dropped here is not renewed any more and comes back when its lease has ended.
         self.running.shutdown().await;
+    }
+}
+
+/// Makes the attempts that this worker has to make by itself.
+async fn run_again(runner: Arc<Runner>, first: Again, slots: Arc<Semaphore>, drain: CancellationToken) {
+    let mut next = Some(first);
+    while let Some(Again { after, taken }) = next {
+        let permit = async {
+            tokio::time::sleep(after).await;
+            slots.acquire().await
+        };
+        let permit = tokio::select! {
+            permit = permit => permit,
+            () = drain.cancelled() => {
+                tracing::warn!(key = &*taken.entry.id.queue.key, "an attempt was not made: the worker ends");
+                return;
+            }
+        };
+        next = runner.run(taken).await;
+        drop(permit);
     }
 }
 

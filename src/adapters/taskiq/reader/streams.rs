@@ -5,6 +5,7 @@ use super::{
         Shared,
         finish::Held,
         queue::{Entry, Queue},
+        stream as commands,
     },
     stream::{self, StreamReader},
 };
@@ -39,6 +40,10 @@ impl StreamsReader {
     pub(super) async fn prepare(&mut self) -> Result<()> {
         for queue in &self.queues {
             self.shared.ensure_queue(queue).await?;
+            let (broker, link) = (&self.shared.broker, &self.shared.link);
+            if let Err(error) = link.run("forget", true, |whole, _| commands::forget(broker, &queue.key, whole)).await {
+                tracing::debug!(%error, key = &*queue.key, "cannot remove the consumers of lost workers");
+            }
         }
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! What goes wrong, and when: drawn before anything starts, so that it depends on the seed alone.
 
-use crate::{server::Server, worker::Fleet};
+use super::{fleet::Fleet, server::Server};
 use chrono::{DateTime, Utc};
 use std::{io, time::Duration};
 use tokio::time::Instant;
 
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+pub(crate) enum Fault {
     /// A worker process is killed.
     Kill(usize),
     /// The server ends, at once or in order, and stays away for so long.
@@ -62,50 +62,68 @@ pub(crate) struct Injected {
     pub(crate) stops: Vec<Duration>,
     pub(crate) cuts: u32,
     pub(crate) flushes: u32,
-    /// When the server, or the connections to it, failed: from, until.
-    pub(crate) outages: Vec<(DateTime<Utc>, DateTime<Utc>)>,
+    /// When the server, the connections to it, or its scripts were gone.
+    pub(crate) outages: Vec<Outage>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outage {
+    pub(crate) since: DateTime<Utc>,
+    pub(crate) back: DateTime<Utc>,
+    pub(crate) fault: Fault,
+}
+
+/// A server that is to come back.
+#[derive(Clone, Copy)]
+struct Away {
+    until: Instant,
+    since: DateTime<Utc>,
+    fault: Fault,
+    length: Duration,
+}
+
+impl Away {
+    async fn come_back(self, server: &mut Server, injected: &mut Injected) -> io::Result<()> {
+        tokio::time::sleep_until(self.until).await;
+        server.go_on().await?;
+        injected.stops.push(self.length);
+        injected.outages.push(Outage { since: self.since, back: Utc::now(), fault: self.fault });
+        Ok(())
+    }
 }
 
 /// Lets everything go wrong, and brings it back.
 pub(crate) async fn inject(schedule: &Schedule, server: &mut Server, fleet: &mut Fleet) -> io::Result<Injected> {
     let (start, mut injected) = (Instant::now(), Injected::default());
-    // When the server is to come back, and when it went.
-    let mut away: Option<(Instant, DateTime<Utc>, Duration)> = None;
+    let mut away: Option<Away> = None;
     for (at, fault) in &schedule.faults {
         let at = start + *at;
-        if let Some((until, since, length)) = away.filter(|(until, ..)| *until <= at) {
-            tokio::time::sleep_until(until).await;
-            server.go_on().await?;
-            away = None;
-            injected.stops.push(length);
-            injected.outages.push((since, Utc::now()));
+        if let Some(gone) = away.take_if(|gone| gone.until <= at) {
+            gone.come_back(server, &mut injected).await?;
         }
         tokio::time::sleep_until(at).await;
+        let since = Utc::now();
         match *fault {
             Fault::Kill(number) => fleet.kill(number)?,
             Fault::Stop { at_once, away: length } => {
-                let since = Utc::now();
                 server.stop(at_once).await?;
-                away = Some((Instant::now() + length, since, length));
+                away = Some(Away { until: Instant::now() + length, since, fault: *fault, length });
             }
             Fault::Cut(kind) => {
-                let since = Utc::now();
                 let mut command = redis::cmd("CLIENT");
                 command.arg("KILL").arg("TYPE").arg(kind).arg("SKIPME").arg("yes");
                 injected.cuts += u32::from(server.journal().try_send::<u32>(&command).await.is_ok());
-                injected.outages.push((since, Utc::now()));
+                injected.outages.push(Outage { since, back: Utc::now(), fault: *fault });
             }
             Fault::Flush => {
                 let done = server.journal().try_send::<()>(redis::cmd("SCRIPT").arg("FLUSH")).await;
                 injected.flushes += u32::from(done.is_ok());
+                injected.outages.push(Outage { since, back: Utc::now(), fault: *fault });
             }
         }
     }
-    if let Some((until, since, length)) = away {
-        tokio::time::sleep_until(until).await;
-        server.go_on().await?;
-        injected.stops.push(length);
-        injected.outages.push((since, Utc::now()));
+    if let Some(gone) = away {
+        gone.come_back(server, &mut injected).await?;
     }
     Ok(injected)
 }

@@ -1,6 +1,6 @@
 //! Random graphs, and what has to become of every signature in them.
 
-use crate::work::{RETRIES, digest};
+use super::work::{RETRIES, digest};
 use mageflow::{IntoSignature, Json, Signature, TakesAny, Untyped, args, chain, swarm};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -64,7 +64,7 @@ pub(crate) struct Failure {
 
 impl Given {
     fn text(&self) -> String {
-        let failure = |failure: &Failure| crate::work::failure_text(&failure.kind, failure.message.as_deref());
+        let failure = |failure: &Failure| super::work::failure_text(&failure.kind, failure.message.as_deref());
         match self {
             Self::Value(value) => format!("value {value}"),
             Self::Error(error) => format!("error {}", failure(error)),

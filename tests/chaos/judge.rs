@@ -1,11 +1,10 @@
 //! Looks on from outside: at what the store keeps of every graph, and at what was noted by those who ran it.
 
-use crate::{
-    faults::Injected,
-    journal::{Line, Reader, Start},
+use super::{
+    faults::{Fault, Injected},
+    journal::{Journal, Line, Reader, Start},
     plan::{self, Expected, Fate, Places},
-    server::Server,
-    worker::LEASE,
+    watch::Watched,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use mageflow::{
@@ -48,6 +47,7 @@ struct Graph {
 
 pub(crate) struct Judge {
     mage: Mageflow,
+    journal: Journal,
     graphs: Vec<Graph>,
     reader: Reader,
     starts: HashMap<String, Vec<Start>>,
@@ -68,11 +68,12 @@ pub(crate) struct Runs {
 }
 
 impl Judge {
-    pub(crate) fn new(mage: Mageflow, seed: u64, graphs: u32, tasks: u32) -> Self {
+    pub(crate) fn new(mage: Mageflow, journal: Journal, seed: u64, graphs: u32, tasks: u32) -> Self {
         let graph =
             |number| Graph { places: plan::graph(seed, number, tasks).expected(number), key: None, is_settled: false };
         Self {
             mage,
+            journal,
             graphs: (0..graphs).map(graph).collect(),
             reader: Reader::default(),
             starts: HashMap::new(),
@@ -92,37 +93,10 @@ impl Judge {
         self.graphs.iter().map(|graph| graph.places.len()).sum()
     }
 
-    /// Something that changes whenever anything gets on: graphs at their end, and attempts that were made. The same
-    /// attempt again is none.
-    pub(crate) fn progress(&self) -> (usize, usize) {
-        (self.settled_graphs(), self.attempts)
-    }
-
     fn started(&mut self, start: Start) {
         let starts = self.starts.entry(start.key.clone()).or_default();
         self.attempts += usize::from(starts.iter().all(|other| other.attempt != start.attempt));
         starts.push(start);
-    }
-
-    /// Looks once at everything that is not settled. What cannot be read now is looked at the next time.
-    pub(crate) async fn look(&mut self, server_journal: &crate::journal::Journal) {
-        let Ok(lines) = self.reader.read(server_journal).await else { return };
-        for line in lines {
-            match line {
-                Line::Started(start) => self.started(start),
-                Line::Fed { graph, key } => self.fed(graph, &key),
-            }
-        }
-        for number in 0..self.graphs.len() {
-            let graph = &self.graphs[number];
-            let Some(key) = graph.key.clone().filter(|_| !graph.is_settled) else { continue };
-            if self.look_at(number, &key).await.is_err() {
-                return;
-            }
-        }
-        if self.settled_at.is_none() && self.graphs.iter().all(|graph| graph.is_settled) {
-            self.settled_at = Some(Instant::now());
-        }
     }
 
     fn fed(&mut self, number: u32, key: &str) {
@@ -172,8 +146,7 @@ impl Judge {
         Ok(())
     }
 
-    /// Notes everything that is not at its end now that nothing goes on any more.
-    pub(crate) async fn note_stuck(&mut self) {
+    async fn note_all_stuck(&mut self) {
         for (number, graph) in self.graphs.iter().enumerate().filter(|(_, graph)| !graph.is_settled) {
             let Some(root) = &graph.key else {
                 self.findings.lost.push(format!("graph {number} was never created"));
@@ -191,8 +164,14 @@ impl Judge {
         }
     }
 
-    /// Compares what ran with what had to.
-    pub(crate) fn count_runs(&mut self, injected: &Injected, killed: &[u32]) -> Runs {
+    /// Compares what ran with what had to. The same attempt does not start twice within a lease.
+    pub(crate) fn count_runs(
+        &mut self,
+        injected: &Injected,
+        killed: &HashMap<u32, DateTime<Utc>>,
+        lease: Duration,
+    ) -> Runs {
+        let lease = TimeDelta::from_std(lease).unwrap_or_default();
         let (mut runs, mut findings) = (Runs::default(), std::mem::take(&mut self.findings.repeated));
         let roots: BTreeSet<_> =
             self.graphs.iter().filter_map(|graph| graph.key.clone()).map(|key| key.graph()).collect();
@@ -205,17 +184,52 @@ impl Judge {
             let Some(settled) = self.settled.get(key) else { continue };
             runs.callbacks += usize::from(settled.expected.is_callback);
             check_epoch(key, settled, &mut findings);
-            check_starts(key, starts, settled, injected, &mut findings);
+            check_starts(key, starts, settled, (injected, lease), &mut findings);
             let attempts: BTreeSet<_> = starts.iter().map(|start| start.attempt).collect();
             runs.attempts += attempts.len();
             runs.repeats += starts.len() - attempts.len();
             runs.after_kills += starts
                 .windows(2)
-                .filter(|pair| pair[0].attempt == pair[1].attempt && killed.contains(&pair[0].process))
+                .filter(|pair| pair[0].attempt == pair[1].attempt && killed.contains_key(&pair[0].process))
                 .count();
         }
         self.findings.repeated = findings;
         runs
+    }
+}
+
+impl Watched for Judge {
+    async fn look(&mut self) {
+        let Ok(lines) = self.reader.read(&self.journal).await else { return };
+        for line in lines {
+            match line {
+                Line::Started(start) => self.started(start),
+                Line::Fed { graph, key } => self.fed(graph, &key),
+            }
+        }
+        for number in 0..self.graphs.len() {
+            let graph = &self.graphs[number];
+            let Some(key) = graph.key.clone().filter(|_| !graph.is_settled) else { continue };
+            if self.look_at(number, &key).await.is_err() {
+                return;
+            }
+        }
+        if self.settled_at.is_none() && self.graphs.iter().all(|graph| graph.is_settled) {
+            self.settled_at = Some(Instant::now());
+        }
+    }
+
+    /// The same attempt again is no progress.
+    fn progress(&self) -> String {
+        format!("{} graphs at their end, {} attempts made", self.settled_graphs(), self.attempts)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.settled_at.is_some()
+    }
+
+    async fn note_stuck(&mut self) {
+        self.note_all_stuck().await;
     }
 }
 
@@ -271,10 +285,16 @@ fn check_epoch(key: &str, settled: &Settled, findings: &mut Vec<String>) {
 }
 
 /// The same attempt starts again only when a lease has ended in between, unless the server was away.
-fn check_starts(key: &str, starts: &[Start], settled: &Settled, injected: &Injected, findings: &mut Vec<String>) {
-    let lease = TimeDelta::from_std(LEASE).unwrap_or_default();
+fn check_starts(
+    key: &str,
+    starts: &[Start],
+    settled: &Settled,
+    (injected, lease): (&Injected, TimeDelta),
+    findings: &mut Vec<String>,
+) {
     let disturbed = |from: DateTime<Utc>, until: DateTime<Utc>| {
-        injected.outages.iter().any(|(since, back)| *since <= until && from <= *back + lease)
+        let outages = injected.outages.iter().filter(|outage| !matches!(outage.fault, Fault::Flush));
+        outages.clone().any(|outage| outage.since <= until && from <= outage.back + lease)
     };
     if settled.expected.fate == Fate::NeverStarted {
         findings.push(format!("{key} ran although nothing leads to it"));
@@ -294,23 +314,5 @@ fn check_starts(key: &str, starts: &[Start], settled: &Settled, injected: &Injec
         {
             findings.push(format!("{key} was started twice within a lease: {before:?}, {start:?}"));
         }
-    }
-}
-
-/// How long a look waits for the next one.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(300);
-
-/// The number of keys below the prefix of the store.
-pub(crate) async fn keys_of_the_store(server: &Server) -> usize {
-    let (mut cursor, mut found) = (0_u64, BTreeSet::new());
-    loop {
-        let mut command = redis::cmd("SCAN");
-        command.arg(cursor).arg("MATCH").arg(format!("{}:*", crate::worker::PREFIX)).arg("COUNT").arg(1000);
-        let (next, keys): (u64, Vec<String>) = server.journal().send(&command).await;
-        found.extend(keys);
-        if next == 0 {
-            return found.len();
-        }
-        cursor = next;
     }
 }

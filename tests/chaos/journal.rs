@@ -6,6 +6,8 @@ use redis::{Client, Cmd, FromRedisValue, RedisResult, aio::MultiplexedConnection
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::Mutex;
 
+/// Where the workers note what they run of graphs.
+pub(crate) const JOURNAL: &str = "chaos-journal";
 /// How many entries are read at once.
 const PAGE: usize = 2000;
 
@@ -67,7 +69,7 @@ impl Journal {
         answer
     }
 
-    async fn add(&self, fields: &[(&str, String)]) {
+    pub(crate) async fn add(&self, fields: &[(&str, String)]) {
         let mut command = redis::cmd("XADD");
         // A line that was sent twice is one line.
         command.arg(&self.stream).arg("*").arg("id").arg(fastrand::u64(..));
@@ -104,6 +106,11 @@ pub(crate) struct Reader {
 impl Reader {
     /// What is new.
     pub(crate) async fn read(&mut self, journal: &Journal) -> RedisResult<Vec<Line>> {
+        Ok(self.read_fields(journal).await?.iter().filter_map(parsed).collect())
+    }
+
+    /// The same, as it was written.
+    pub(crate) async fn read_fields(&mut self, journal: &Journal) -> RedisResult<Vec<HashMap<String, String>>> {
         let mut lines = Vec::new();
         loop {
             let from = self.last.as_ref().map_or("-".to_owned(), |last| format!("({last}"));
@@ -114,7 +121,7 @@ impl Reader {
             for (entry, fields) in page {
                 self.last = Some(entry);
                 if fields.get("id").is_some_and(|id| self.seen.insert(id.clone())) {
-                    lines.extend(parsed(&fields));
+                    lines.push(fields);
                 }
             }
             if is_last {

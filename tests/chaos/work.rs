@@ -1,8 +1,10 @@
 //! The tasks that the workers run, and the notes they leave about it.
 
-use crate::{journal::Journal, plan};
+use super::{journal::Journal, plan};
 use chrono::Utc;
-use mageflow::{MageflowBuilder, SignatureKey, TaskContext, TaskError, args};
+use mageflow::{
+    IntoSignature, Mageflow, MageflowBuilder, Signature, SignatureKey, TaskContext, TaskError, args, swarm,
+};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -93,4 +95,17 @@ async fn feed(ctx: TaskContext, graph: u32, due: i64) -> Result<SignatureKey, Ta
 /// With these tasks, which note what they do.
 pub(crate) fn with_tasks(builder: MageflowBuilder, journal: Journal, run: Run) -> MageflowBuilder {
     builder.only_given_tasks().task(work).task(feed).state(journal).state(run)
+}
+
+/// Everything that is to be run, as one swarm of tasks that each create a graph when its time has come.
+pub(crate) async fn feed_all(mage: &Mageflow, graphs: u32, length: Duration) -> Result<(), super::Failure> {
+    let now = Utc::now().timestamp_millis() + 500;
+    let length = i64::try_from(length.as_millis())? * 9 / 10;
+    let items = (0..graphs).map(|graph| {
+        let due = now + length * i64::from(graph) / i64::from(graphs);
+        Signature::by_name("feed").kwargs(args![graph = graph, due = due])
+    });
+    let feeder = swarm(items).closed().max_concurrency(16).into_signature();
+    mage.sign(feeder).run_no_wait(args![]).await?;
+    Ok(())
 }

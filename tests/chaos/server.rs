@@ -1,7 +1,11 @@
 //! A Redis server of our own that writes everything down before it answers, and can be stopped and started again.
 
-use crate::{journal::Journal, worker::JOURNAL};
+use super::{
+    journal::{JOURNAL, Journal},
+    watch::LOOK_EVERY,
+};
 use std::{
+    collections::BTreeSet,
     fs::File,
     io,
     net::TcpListener,
@@ -12,6 +16,9 @@ use std::{
 
 /// How long a start may take: a machine with other work is slow.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What all keys of the store begin with.
+pub(crate) const STORE: &str = "chaos-store";
 
 /// Stopped when it is dropped.
 pub(crate) struct Server {
@@ -51,6 +58,38 @@ impl Server {
     /// For commands of our own, and for reading what the workers note.
     pub(crate) fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// The names of all keys that match.
+    pub(crate) async fn keys(&self, pattern: &str) -> BTreeSet<String> {
+        let (mut cursor, mut found) = (0_u64, BTreeSet::new());
+        loop {
+            let mut command = redis::cmd("SCAN");
+            command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(1000);
+            let (next, keys): (u64, Vec<String>) = self.journal.send(&command).await;
+            found.extend(keys);
+            if next == 0 {
+                return found;
+            }
+            cursor = next;
+        }
+    }
+
+    /// How many keys the store has.
+    pub(crate) async fn keys_of_the_store(&self) -> usize {
+        self.keys(&format!("{STORE}:*")).await.len()
+    }
+
+    /// Waits until the store has no more keys than so many; answers how many it has.
+    pub(crate) async fn until_cleared(&self, baseline: usize, limit: Duration) -> usize {
+        let started = Instant::now();
+        loop {
+            let keys = self.keys_of_the_store().await;
+            if keys <= baseline || started.elapsed() > limit {
+                return keys;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Starts the process, on what it has written down, and waits until it answers.
