@@ -66,6 +66,18 @@ python_with() (
     printf '%s\n' "$folder/bin/python"
 )
 
+# go_for FOLDER: a `go` that can build the module in this folder: the one on the PATH, unless it is too old. Debian's may be;
+# one comes as a Python package.
+go_for() {
+    local python
+    if (cd "$1" && go list -m) >/dev/null 2>&1; then
+        command -v go
+    else
+        python=$(python_with go)
+        printf '%s/go\n' "${python%/*}"
+    fi
+}
+
 # targets test|bench|example: the names of such targets, one a line. Cargo prints this list when a name is left out, which
 # spares us a JSON parser. Root package only for examples.
 targets() {
