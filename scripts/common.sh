@@ -133,6 +133,20 @@ free_port() {
     done
 }
 
+# make_authority: makes ca.key and ca.crt here.
+make_authority() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.crt -days 30 \
+        -subj "/CN=authority for tests" -addext basicConstraints=critical,CA:TRUE
+}
+
+# make_certificate NAME SUBJECT: makes NAME.key, and a certificate NAME.crt that the authority has signed.
+make_certificate() {
+    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$1.key" -out "$1.csr" -subj "/CN=$2"
+    openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -out "$1.crt" -extfile <(
+        printf 'basicConstraints=CA:FALSE\nsubjectAltName=IP:127.0.0.1,DNS:localhost\n'
+    )
+}
+
 # supervise COMMAND…: for a service of several processes, which this shell has started in the background. Runs COMMAND,
 # then waits. Once it is asked to end, or one of them has ended, all end.
 supervise() {

@@ -10,7 +10,9 @@ TENANT=707d0855-80ab-4e1f-a156-f1c4546cbf52
 VERSION=$(awk '$1 == "github.com/hatchet-dev/hatchet" { print $2 }' "$ROOT/scripts/hatchet-engine/go.mod")
 ENGINE=$(cache_folder)/hatchet-engine/$(cat "$ROOT"/scripts/hatchet-engine/go.{mod,sum} | sha256sum | cut -c -16)
 
-install() {
+install() { install_hatchet; }
+
+install_hatchet() {
     need curl=curl
     # Debian keeps PostgreSQL's programs outside of the PATH.
     [ -n "$(postgres_programs)" ] || need initdb=postgresql
@@ -42,8 +44,10 @@ build_engine() (
     touch "$ENGINE/complete"
 )
 
+start() { start_all "$1"; }
+
 # The ports, one a line: gRPC, PostgreSQL, REST behind the proxy, REST, static files, health.
-start() {
+start_all() {
     local programs database_password
     printf '%s\n' "$1" "$(free_port)" "$(free_port)" "$(free_port)" "$(free_port)" "$(free_port)" >ports
     database_password=$(random_word)
@@ -109,6 +113,8 @@ keep() {
     ) &
 }
 
+tls_settings() { printf 'SERVER_GRPC_INSECURE=t\n'; }
+
 # with_settings COMMAND…: with the engine's settings and nothing else in its environment.
 with_settings() {
     local settings=(
@@ -120,7 +126,6 @@ with_settings() {
         SERVER_GRPC_BIND_ADDRESS=127.0.0.1
         "SERVER_GRPC_PORT=$(port 1)"
         "SERVER_GRPC_BROADCAST_ADDRESS=127.0.0.1:$(port 1)"
-        SERVER_GRPC_INSECURE=t
         "SERVER_HEALTHCHECK_PORT=$(port 6)"
         SERVER_AUTH_COOKIE_DOMAIN=127.0.0.1
         SERVER_AUTH_COOKIE_INSECURE=t
@@ -134,6 +139,7 @@ with_settings() {
         "LITE_FRONTEND_PORT=$(port 5)"
         "LITE_RUNTIME_PORT=$(port 3)"
     )
+    mapfile -t -O "${#settings[@]}" settings < <(tls_settings)
     exec env -i PATH="$PATH" HOME="$STATE" "${settings[@]}" "$@"
 }
 

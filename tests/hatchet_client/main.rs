@@ -1,9 +1,13 @@
 //! The client against a real engine: connecting, declaring workflows, starting runs, looking at them.
 //!
 //! `HATCHET_CLIENT_TOKEN` and the other variables say where one is; `eval "$(scripts/services up hatchet)"` starts one.
+//! The same with `hatchet-mtls` for one that takes only TLS.
 
 // Clippy takes only functions marked as tests for tests.
 #![allow(clippy::expect_used)]
+
+mod secrets;
+mod tls;
 
 use mageflow::{
     Error,
@@ -24,18 +28,24 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// What `connect` promises.
 const REFUSAL: Duration = Duration::from_secs(5);
 
-/// The engine of this environment; `None` where there is none and none is asked for.
-fn client() -> Option<HatchetClient> {
-    match std::env::var("HATCHET_CLIENT_TOKEN") {
-        Ok(_) => Some(HatchetClient::from_env().expect("the variables of a private engine")),
+/// A variable that a private engine sets; `None` where there is none and none is asked for.
+fn variable(name: &str) -> Option<String> {
+    match std::env::var(name) {
+        Ok(value) => Some(value),
         Err(_) if std::env::var("MAGEFLOW_TEST_REQUIRE").is_ok_and(|required| required == "all") => {
-            panic!("HATCHET_CLIENT_TOKEN is not set: there is no engine to test with")
+            panic!("{name} is not set: there is no engine to test with")
         }
         Err(_) => {
-            eprintln!("skipped: HATCHET_CLIENT_TOKEN is not set");
+            eprintln!("skipped: {name} is not set");
             None
         }
     }
+}
+
+/// The engine of this environment.
+fn client() -> Option<HatchetClient> {
+    variable("HATCHET_CLIENT_TOKEN")?;
+    Some(HatchetClient::from_env().expect("the variables of a private engine"))
 }
 
 /// The same engine, to be changed.
