@@ -138,6 +138,72 @@ async fn a_run_that_no_worker_takes_is_cancelled() {
 }
 
 #[tokio::test]
+async fn many_runs_are_started_in_order_and_cancelled_together() {
+    let Some(client) = client() else { return };
+    let connection = client.connect().await.unwrap();
+    let name = declared(&connection, "many", HatchetTask::new("step")).await;
+    // More than one call takes.
+    let triggers: Vec<_> = (0..1200).map(|n| HatchetTrigger::new(&name, json!({"n": n}))).collect();
+    let ids = connection.trigger_many(&triggers).await.unwrap();
+    assert_eq!(ids.len(), triggers.len());
+    for n in [0, 999, 1000, 1199] {
+        let run = run_until(&connection, &ids[n], |_| true).await;
+        assert_eq!(run.input.to_value(), json!({"n": n}));
+    }
+    let chosen = [ids[0].clone(), ids[1199].clone()];
+    let reached = connection.cancel(&chosen).await.unwrap();
+    assert_eq!(reached.len(), 2, "{reached:?}");
+    for id in &chosen {
+        let run = run_until(&connection, id, |run| run.done).await;
+        assert_eq!(run.status, HatchetStatus::Cancelled);
+    }
+    assert!(!connection.run(&ids[1]).await.unwrap().unwrap().done);
+    connection.cancel(&ids).await.unwrap();
+}
+
+#[tokio::test]
+async fn large_runs_are_started_with_as_many_calls_as_they_need() {
+    let Some(client) = client() else { return };
+    let connection = client.connect().await.unwrap();
+    let name = declared(&connection, "large", HatchetTask::new("step")).await;
+    let of_size = |size: usize| HatchetTrigger::new(&name, json!({"x": "x".repeat(size)}));
+    // Together more than the engine takes at once; and one that is all that it takes.
+    let ids = connection.trigger_many(&[of_size(1 << 20), of_size(3 << 20), of_size(1 << 20)]).await.unwrap();
+    let most = connection.trigger(&of_size((4 << 20) - 100)).await.unwrap();
+    run_until(&connection, &ids[1], |run| run.input.as_str().len() > 3 << 20).await;
+    let error = connection.trigger(&of_size(4 << 20)).await.unwrap_err();
+    assert!(matches!(error, Error::PayloadTooLarge { .. }), "{error}");
+    connection.cancel(&[ids, vec![most]].concat()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_ended_run_is_replayed_under_its_id() {
+    let Some(client) = client() else { return };
+    let connection = client.connect().await.unwrap();
+    let name = declared(&connection, "again", HatchetTask::new("step")).await;
+    let id = connection.trigger(&HatchetTrigger::new(&name, json!({}))).await.unwrap();
+    run_until(&connection, &id, |_| true).await;
+    connection.cancel(std::slice::from_ref(&id)).await.unwrap();
+    run_until(&connection, &id, |run| run.status == HatchetStatus::Cancelled).await;
+    connection.replay(std::slice::from_ref(&id)).await.unwrap();
+    run_until(&connection, &id, |run| run.status == HatchetStatus::Queued && !run.done).await;
+    connection.cancel(&[id]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_is_scheduled_if_its_workflow_exists() {
+    let Some(client) = client() else { return };
+    let connection = client.connect().await.unwrap();
+    let name = declared(&connection, "later", HatchetTask::new("step")).await;
+    let at = chrono::Utc::now() + Duration::from_secs(3600);
+    let first = connection.schedule(&HatchetTrigger::new(&name, json!({})), at).await.unwrap();
+    let second = connection.schedule(&HatchetTrigger::new(&name, json!({})), at).await.unwrap();
+    assert_ne!(first, second);
+    let error = connection.schedule(&HatchetTrigger::new(unique("nobody"), json!({})), at).await.unwrap_err();
+    assert!(matches!(error, Error::Engine { retryable: false, .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_namespace_separates_workflows_of_one_name() {
     let Some(client) = client() else { return };
     let within = builder(&client).namespace("Mine").build().unwrap().connect().await.unwrap();

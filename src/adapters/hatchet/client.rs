@@ -1,20 +1,17 @@
 //! L2, Hatchet engine. A connection, and what can be asked of the engine without a worker.
 
 use super::{
-    ENGINE, HatchetClient, HatchetTls, failed, invalid,
+    HatchetClient, HatchetTls, failed, invalid,
+    runs::{HatchetRun, HatchetRunId, HatchetTrigger, portions},
     wire::{
         calls::{Calls, said},
         dispatcher::Dispatcher,
-        trigger::Trigger,
-        workflows::{PutWorkflow, RunDetails, Task, TaskDetails, Workflows, run_status},
+        workflows::{PutWorkflow, Selected, Selection, Task, Workflows},
     },
 };
-use crate::{
-    error::{Error, Result},
-    task::Json,
-};
-use chrono::Utc;
-use std::{collections::BTreeMap, fmt, time::Duration};
+use crate::error::{Error, Result};
+use chrono::{DateTime, Utc};
+use std::time::Duration;
 use tonic::{Code, Status, metadata::MetadataValue};
 use uuid::Uuid;
 
@@ -116,6 +113,57 @@ impl HatchetConnection {
         Ok(HatchetRunId(id))
     }
 
+    /// Starts many runs with few calls. The ids come in the order of the triggers.
+    ///
+    /// # Errors
+    /// Those of [`trigger`](Self::trigger). Nothing is started if one of the triggers is wrong; if a call fails, what the
+    /// calls before it started runs all the same.
+    pub async fn trigger_many(&self, triggers: &[HatchetTrigger]) -> Result<Vec<HatchetRunId>> {
+        let runs = triggers.iter().map(|trigger| trigger.request(&self.client)).collect::<Result<Vec<_>>>()?;
+        let mut ids = Vec::with_capacity(runs.len());
+        for portion in portions(runs, self.client.max_message) {
+            let sent = portion.len();
+            let started = self.workflows.trigger_all(portion).await.map_err(|status| failed("start runs", status))?;
+            if started.len() != sent {
+                let what = format!("{sent} runs were to be started, and {} ids came back", started.len());
+                return Err(failed("start runs", Status::unknown(what)));
+            }
+            ids.extend(started.into_iter().map(HatchetRunId));
+        }
+        Ok(ids)
+    }
+
+    /// Has the engine start a run at a time to come. The id is that of the schedule.
+    ///
+    /// # Errors
+    /// Those of [`trigger`](Self::trigger); [`Error::Engine`] also if there is no such workflow.
+    pub async fn schedule(&self, trigger: &HatchetTrigger, at: DateTime<Utc>) -> Result<String> {
+        let request = trigger.schedule(&self.client, at)?;
+        let version = self.workflows.schedule(request).await.map_err(|status| failed("schedule a run", status))?;
+        let scheduled = version.scheduled.into_iter().next();
+        scheduled
+            .map(|scheduled| scheduled.id)
+            .ok_or_else(|| failed("schedule a run", Status::unknown("the engine did not say under which id")))
+    }
+
+    /// Has the engine cancel runs, some time later. Tells the tasks that this will reach.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub async fn cancel(&self, runs: &[HatchetRunId]) -> Result<Vec<HatchetRunId>> {
+        let selected = self.workflows.cancel(selection(runs)).await;
+        selected.map(ids).map_err(|status| failed("cancel runs", status))
+    }
+
+    /// Has the engine run again what has ended, some time later, under the same ids. Tells the tasks that this will reach.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub async fn replay(&self, runs: &[HatchetRunId]) -> Result<Vec<HatchetRunId>> {
+        let selected = self.workflows.replay(selection(runs)).await;
+        selected.map(ids).map_err(|status| failed("replay runs", status))
+    }
+
     /// What became of a run; `None` if the engine has no such run.
     ///
     /// # Errors
@@ -127,6 +175,14 @@ impl HatchetConnection {
             Err(status) => Err(failed("look at a run", status)),
         }
     }
+}
+
+fn selection(runs: &[HatchetRunId]) -> Selection {
+    Selection { ids: runs.iter().map(|run| run.as_str().to_owned()).collect(), filter: None }
+}
+
+fn ids(selected: Selected) -> Vec<HatchetRunId> {
+    selected.ids.into_iter().map(HatchetRunId).collect()
 }
 
 /// A workflow to be declared.
@@ -214,196 +270,10 @@ fn duration(time: Duration) -> String {
     format!("{}ms", time.as_nanos().div_ceil(1_000_000))
 }
 
-/// A run to be started.
-#[derive(Clone, Debug)]
-pub struct HatchetTrigger {
-    workflow: String,
-    input: Json,
-    metadata: BTreeMap<String, String>,
-    priority: Option<u8>,
-}
-
-impl HatchetTrigger {
-    /// Of this workflow, whose name gets the namespace. The input is a JSON object.
-    pub fn new(workflow: impl Into<String>, input: impl Into<Json>) -> Self {
-        Self { workflow: workflow.into(), input: input.into(), metadata: BTreeMap::new(), priority: None }
-    }
-
-    /// Adds to the metadata of the run.
-    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.metadata.insert(key.into(), value.into());
-        self
-    }
-
-    /// 1 to 3; 3 comes first.
-    pub fn priority(mut self, priority: u8) -> Self {
-        self.priority = Some(priority);
-        self
-    }
-
-    fn request(&self, client: &HatchetClient) -> Result<Trigger> {
-        let refuse = |reason: &str| Err(Error::InvalidArguments { reason: format!("{ENGINE}: {reason}") });
-        if !self.input.is_object() {
-            return refuse("the input of a workflow must be a JSON object");
-        }
-        if self.priority.is_some_and(|priority| !(1..=3).contains(&priority)) {
-            return refuse("a priority is 1, 2 or 3");
-        }
-        let metadata =
-            Json::encode(&self.metadata).map_err(|error| failed("start a run", Status::internal(error.to_string())))?;
-        if has_nul(self.input.as_str()) || has_nul(metadata.as_str()) {
-            return refuse("the character U+0000 cannot be kept; send such text in base64");
-        }
-        let (size, limit) = (self.input.as_str().len() + metadata.as_str().len(), client.max_message);
-        if size > limit {
-            return Err(Error::PayloadTooLarge { what: format!("the input of `{}`", self.workflow), size, limit });
-        }
-        Ok(Trigger {
-            name: client.namespaced(&self.workflow),
-            input: self.input.as_str().to_owned(),
-            metadata: (!self.metadata.is_empty()).then(|| metadata.as_str().to_owned()),
-            priority: self.priority.map(i32::from),
-            ..Trigger::default()
-        })
-    }
-}
-
-/// Whether a JSON text has this character in a string: an escape whose backslash is not escaped itself.
-fn has_nul(text: &str) -> bool {
-    text.match_indices("\\u0000").any(|(at, _)| {
-        let before = text.as_bytes()[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
-        before % 2 == 0
-    })
-}
-
-/// The id of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HatchetRunId(String);
-
-impl HatchetRunId {
-    /// An id that the engine gave out.
-    pub fn new(id: impl Into<String>) -> Self {
-        Self(id.into())
-    }
-
-    /// The id as the engine has it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for HatchetRunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum HatchetStatus {
-    /// It waits for a worker.
-    Queued,
-    /// A worker has it.
-    Running,
-    /// It ended with a result.
-    Completed,
-    /// It ended with an error.
-    Failed,
-    /// It was cancelled, or no worker took it in time.
-    Cancelled,
-    /// It waits for something, and no worker has it.
-    Evicted,
-    /// Something that a newer engine says.
-    Unknown(i32),
-}
-
-impl From<i32> for HatchetStatus {
-    fn from(number: i32) -> Self {
-        match number {
-            run_status::QUEUED => Self::Queued,
-            run_status::RUNNING => Self::Running,
-            run_status::COMPLETED => Self::Completed,
-            run_status::FAILED => Self::Failed,
-            run_status::CANCELLED => Self::Cancelled,
-            run_status::EVICTED => Self::Evicted,
-            other => Self::Unknown(other),
-        }
-    }
-}
-
-/// What the engine knows of a run.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct HatchetRun {
-    /// Where it stands.
-    pub status: HatchetStatus,
-    /// Whether all of it has ended. Its tasks are not told to have ended before that.
-    pub done: bool,
-    /// What it was started with.
-    pub input: Json,
-    /// What was sent with it, and what the engine added, under keys that begin with `hatchet__`.
-    pub metadata: Json,
-    /// Its tasks, by their names in the workflow.
-    pub tasks: BTreeMap<String, HatchetTaskRun>,
-}
-
-/// What the engine knows of a task in a run.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct HatchetTaskRun {
-    /// Its id.
-    pub id: HatchetRunId,
-    /// Where it stands.
-    pub status: HatchetStatus,
-    /// What its worker said when it failed.
-    pub error: Option<String>,
-    /// What its worker returned.
-    pub output: Option<Json>,
-}
-
-impl HatchetRun {
-    fn read(details: RunDetails) -> Result<Self> {
-        let tasks = details.tasks.into_iter().map(|(name, task)| Ok((name, HatchetTaskRun::read(task)?)));
-        Ok(Self {
-            status: details.status.into(),
-            done: details.done,
-            input: json("the input of a run", &details.input)?,
-            metadata: json("the metadata of a run", &details.metadata)?,
-            tasks: tasks.collect::<Result<_>>()?,
-        })
-    }
-}
-
-impl HatchetTaskRun {
-    fn read(task: TaskDetails) -> Result<Self> {
-        let output = task.output.filter(|output| !output.is_empty());
-        Ok(Self {
-            id: HatchetRunId(task.id),
-            status: task.status.into(),
-            error: task.error.filter(|error| !error.is_empty()),
-            output: output.map(|output| json("the output of a task", &output)).transpose()?,
-        })
-    }
-}
-
-/// Nothing at all counts as null.
-fn json(what: &str, bytes: &[u8]) -> Result<Json> {
-    if bytes.is_empty() {
-        return Ok(Json::null());
-    }
-    serde_json::from_slice(bytes).map_err(|source| Error::Decode {
-        what: what.to_owned(),
-        expected: "JSON text",
-        source,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::adapters::hatchet::token::tests::token;
-    use serde_json::json;
 
     fn client() -> HatchetClient {
         let token = token(r#"{"sub":"t","grpc_broadcast_address":"localhost:1"}"#);
@@ -425,41 +295,6 @@ mod tests {
         assert_eq!((task.name.as_str(), task.action.as_str(), task.retries), ("Pay", "dev_orders:pay", 3));
         assert_eq!((task.timeout.as_str(), task.schedule_timeout.as_deref()), ("2ms", None));
         assert!(HatchetWorkflow::new("empty").request(&client()).is_err());
-    }
-
-    #[test]
-    fn what_the_engine_cannot_keep_is_refused_before_it_is_sent() {
-        let refused = |trigger: HatchetTrigger| trigger.request(&client()).unwrap_err().to_string();
-        assert!(refused(HatchetTrigger::new("a", json!([1]))).contains("must be a JSON object"));
-        assert!(refused(HatchetTrigger::new("a", json!({"a": "\0"}))).contains("U+0000"));
-        assert!(refused(HatchetTrigger::new("a", json!({})).metadata("k", "\0")).contains("U+0000"));
-        assert!(refused(HatchetTrigger::new("a", json!({})).priority(4)).contains("priority"));
-        let large = HatchetTrigger::new("a", json!({"a": "x".repeat(100)})).request(&client()).unwrap_err();
-        assert!(matches!(large, Error::PayloadTooLarge { limit: 100, .. }), "{large}");
-        // A backslash and what looks like an escape behind it.
-        let harmless = HatchetTrigger::new("a", json!({"a": "\\u0000"})).priority(3).request(&client()).unwrap();
-        assert_eq!((harmless.name.as_str(), harmless.metadata, harmless.priority), ("dev_a", None, Some(3)));
-        let marked = HatchetTrigger::new("dev_a", json!({})).metadata("k", "v").request(&client()).unwrap();
-        assert_eq!((marked.name.as_str(), marked.metadata.as_deref()), ("dev_a", Some(r#"{"k":"v"}"#)));
-    }
-
-    #[test]
-    fn details_are_read_as_they_are_meant() {
-        let task = TaskDetails {
-            id: "x".into(),
-            status: run_status::COMPLETED,
-            error: Some(String::new()),
-            output: Some(br#"{"n":1}"#.to_vec()),
-            ..TaskDetails::default()
-        };
-        let details = RunDetails { status: 9, done: true, tasks: [("t".into(), task)].into(), ..RunDetails::default() };
-        let run = HatchetRun::read(details).unwrap();
-        assert_eq!((run.status, run.done, run.input), (HatchetStatus::Unknown(9), true, Json::null()));
-        let task = &run.tasks["t"];
-        assert_eq!((task.status, task.error.as_ref()), (HatchetStatus::Completed, None));
-        assert_eq!(task.output.as_ref().unwrap().as_str(), r#"{"n":1}"#);
-        let broken = RunDetails { input: b"{".to_vec(), ..RunDetails::default() };
-        assert!(matches!(HatchetRun::read(broken), Err(Error::Decode { .. })));
     }
 
     #[test]

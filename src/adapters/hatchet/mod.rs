@@ -4,17 +4,16 @@
 
 mod client;
 mod config;
+mod runs;
 mod token;
 // The worker and the durable tasks will need the rest.
 #[allow(dead_code)]
 mod wire;
 
 pub use self::{
-    client::{
-        HatchetConnection, HatchetRun, HatchetRunId, HatchetStatus, HatchetTask, HatchetTaskRun, HatchetTrigger,
-        HatchetWorkflow,
-    },
+    client::{HatchetConnection, HatchetTask, HatchetWorkflow},
     config::{HatchetClient, HatchetClientBuilder, HatchetTls},
+    runs::{HatchetRun, HatchetRunId, HatchetStatus, HatchetTaskRun, HatchetTrigger},
 };
 
 use crate::error::Error;
