@@ -3,8 +3,8 @@
 use crate::source::{Facts, Reference, module_of};
 use std::collections::BTreeMap;
 
-/// Where any engine may be named: the single entry point.
-const ENTRY: [&str; 2] = ["src/client.rs", "src/client/"];
+/// Where any engine may be named: the single entry point, and the list of the guide's pages.
+const ENTRY: [&str; 3] = ["src/client.rs", "src/client/", "src/guide.rs"];
 
 /// Path of a source file → its text.
 pub(crate) type Sources = BTreeMap<String, String>;
