@@ -66,6 +66,18 @@ python_with() (
     printf '%s\n' "$folder/bin/python"
 )
 
+# go_for FOLDER: a `go` that can build the module in this folder: the one on the PATH, unless it is too old. Debian's may be;
+# one comes as a Python package.
+go_for() {
+    local python
+    if (cd "$1" && go list -m) >/dev/null 2>&1; then
+        command -v go
+    else
+        python=$(python_with go)
+        printf '%s/go\n' "${python%/*}"
+    fi
+}
+
 # targets test|bench|example: the names of such targets, one a line. Cargo prints this list when a name is left out, which
 # spares us a JSON parser. Root package only for examples.
 targets() {
@@ -119,6 +131,20 @@ free_port() {
             return
         fi
     done
+}
+
+# make_authority: makes ca.key and ca.crt here.
+make_authority() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.crt -days 30 \
+        -subj "/CN=authority for tests" -addext basicConstraints=critical,CA:TRUE
+}
+
+# make_certificate NAME SUBJECT: makes NAME.key, and a certificate NAME.crt that the authority has signed.
+make_certificate() {
+    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$1.key" -out "$1.csr" -subj "/CN=$2"
+    openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -out "$1.crt" -extfile <(
+        printf 'basicConstraints=CA:FALSE\nsubjectAltName=IP:127.0.0.1,DNS:localhost\n'
+    )
 }
 
 # supervise COMMAND…: for a service of several processes, which this shell has started in the background. Runs COMMAND,

@@ -4,19 +4,10 @@
 
 install() { need redis-server=redis-server redis-cli=redis-tools openssl=openssl; }
 
-# certificate NAME SUBJECT: makes a key, and a certificate that the authority has signed.
-certificate() {
-    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$1.key" -out "$1.csr" -subj "/CN=$2"
-    openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -out "$1.crt" -extfile <(
-        printf 'basicConstraints=CA:FALSE\nsubjectAltName=IP:127.0.0.1,DNS:localhost\n'
-    )
-}
-
 start() {
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.crt -days 30 \
-        -subj "/CN=authority for tests" -addext basicConstraints=critical,CA:TRUE
-    certificate server localhost
-    certificate client client
+    make_authority
+    make_certificate server localhost
+    make_certificate client client
     openssl rand -hex 16 >password
     cat >users.acl <<ACL
 user default on nopass ~* &* +@all

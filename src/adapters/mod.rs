@@ -4,6 +4,8 @@
 //! the signature store, never knows what a chain is, never installs signal handlers and never logs inputs.
 
 pub mod embedded;
+#[cfg(feature = "hatchet")]
+pub mod hatchet;
 #[cfg(feature = "taskiq")]
 pub mod taskiq;
 
