@@ -271,11 +271,12 @@ fn duration(time: Duration) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::adapters::hatchet::token::tests::token;
 
-    fn client() -> HatchetClient {
+    /// In the namespace `Dev`; nothing answers there.
+    pub(in super::super) fn client() -> HatchetClient {
         let token = token(r#"{"sub":"t","grpc_broadcast_address":"localhost:1"}"#);
         HatchetClient::builder()
             .token(token)

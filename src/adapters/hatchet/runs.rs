@@ -239,19 +239,8 @@ fn json(what: &str, bytes: &[u8]) -> Result<Json> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::hatchet::{HatchetTls, token::tests::token};
+    use crate::adapters::hatchet::client::tests::client;
     use serde_json::json;
-
-    fn client() -> HatchetClient {
-        let token = token(r#"{"sub":"t","grpc_broadcast_address":"localhost:1"}"#);
-        HatchetClient::builder()
-            .token(token)
-            .namespace("Dev")
-            .tls_strategy(HatchetTls::None)
-            .max_message_size(100)
-            .build()
-            .unwrap()
-    }
 
     #[test]
     fn what_the_engine_cannot_keep_is_refused_before_it_is_sent() {

@@ -1,9 +1,6 @@
 //! L2, TaskIQ engine. What a running task sees of the engine.
 
-use super::{
-    Shared,
-    queue::{EntryId, Kind},
-};
+use super::{Shared, queue::EntryId};
 use crate::{
     error::{Error, Result},
     task::{NativeContext, TaskData, TaskExecutionInfo, TaskId, TaskName},
@@ -110,10 +107,7 @@ impl NativeContext for TaskiqContext {
     async fn heartbeat(&self) -> Result<()> {
         let Facts { shared, consumer, entry, .. } = &*self.0;
         let ids = std::slice::from_ref(&entry.id);
-        if entry.queue.kind == Kind::Channel {
-            return Ok(());
-        }
-        let renew = |whole, _| entry.queue.renew(&shared.broker, consumer, ids, whole).unwrap_or_default();
+        let renew = |whole, _| entry.queue.renew(&shared.broker, consumer, ids, whole);
         shared.link.run("heartbeat", true, renew).await.map(drop)
     }
 

@@ -3,7 +3,7 @@
 
 use super::{
     Shared,
-    queue::{EntryId, Queue, Successors, millis},
+    queue::{EntryId, Queue, Successor, millis},
     replies,
 };
 use crate::redis::Backoff;
@@ -79,10 +79,10 @@ pub(super) struct Finish {
 #[derive(Debug)]
 pub(super) enum End {
     Acknowledge,
-    /// Others take its place.
-    Replace(Successors),
-    /// It was ended before; others come all the same.
-    Add(Successors),
+    /// Another one takes its place.
+    Replace(Successor),
+    /// It was ended before; another one comes all the same.
+    Add(Successor),
     /// It was ended before, or is not to be.
     Leave,
 }
@@ -105,7 +105,7 @@ impl Finish {
     /// This message comes again, instead of the one that was there.
     pub(super) fn again(holding: Holding, after: Duration, message: Vec<u8>) -> Self {
         let queue = holding.entry.queue.clone();
-        let end = End::Replace(Successors { queue, after, messages: vec![message] });
+        let end = End::Replace(Successor { queue, after, message });
         Self { holding, outcomes: Vec::new(), sends: Vec::new(), end }
     }
 }
@@ -179,12 +179,10 @@ impl Finisher {
             let entry = &finish.holding.entry;
             let (End::Replace(next) | End::Add(next)) = &finish.end else { continue };
             if let End::Replace(_) = finish.end {
-                let settle = |whole, _| entry.settle(broker, next, whole).unwrap_or_default();
+                let settle = |whole, _| entry.settle(broker, next, whole);
                 link.run("send again", true, settle).await?;
             } else {
-                for message in &next.messages {
-                    self.shared.add(&next.queue, next.after, message).await?;
-                }
+                self.shared.add(&next.queue, next.after, &next.message).await?;
             }
             was_held_back |= !next.after.is_zero();
         }

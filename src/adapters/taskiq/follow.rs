@@ -4,7 +4,7 @@
 use super::{
     Shared,
     finish::{End, Finish, Outcome},
-    queue::{Kind, Successors},
+    queue::{Kind, Queue, Successor},
     wire::{
         Limits,
         message::Message,
@@ -45,7 +45,7 @@ impl Shared {
         }
     }
 
-    fn queue_of(&self, message: &Message<'_>) -> super::queue::Queue {
+    fn queue_of(&self, message: &Message<'_>) -> Queue {
         self.broker.queue_of(message.labels.queue_name().as_deref())
     }
 
@@ -55,7 +55,7 @@ impl Shared {
         // same node.
         let in_one = entry.queue.kind != Kind::Channel && (entry.queue == queue || !self.link.server().is_cluster());
         if in_one {
-            finish.end = End::Replace(Successors { queue, after: Duration::ZERO, messages: vec![next.encode()] });
+            finish.end = End::Replace(Successor { queue, after: Duration::ZERO, message: next.encode() });
         } else {
             finish.sends.push((queue, next.encode()));
         }

@@ -5,7 +5,7 @@
 
 use super::{
     config::TaskiqBroker,
-    queue::{Entry, EntryId, Queue, Successors, millis},
+    queue::{Entry, EntryId, Queue, Successor, millis},
 };
 use crate::redis::Script;
 use ::redis::{Cmd, Pipeline, Value, cmd};
@@ -71,14 +71,11 @@ pub(super) fn acknowledge(queue: &Queue, names: &[&str], pipeline: &mut Pipeline
     pipeline.cmd("ZREM").arg(leases(queue)).arg(names).ignore();
 }
 
-pub(super) fn settle(entry: &EntryId, successors: &Successors, whole: bool) -> Cmd {
-    let Successors { queue, after, messages } = successors;
+pub(super) fn settle(entry: &EntryId, next: &Successor, whole: bool) -> Cmd {
+    let Successor { queue, after, message } = next;
     let keys = [&*taken(&entry.queue), &leases(&entry.queue), &queue.key, &queue.held()];
     let mut command = SETTLE.command(whole, &keys);
-    command.arg(&*entry.id).arg(millis(*after));
-    messages.iter().for_each(|message| {
-        command.arg(message);
-    });
+    command.arg(&*entry.id).arg(millis(*after)).arg(message);
     command
 }
 

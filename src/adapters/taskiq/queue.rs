@@ -9,10 +9,18 @@ use std::{
     time::Duration,
 };
 
-static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/hold.lua")));
-static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/release.lua")));
+/// A script that adds messages.
+macro_rules! adding {
+    ($file:literal) => {
+        crate::redis::Script::new(concat!(include_str!("lua/add.lua"), include_str!($file)))
+    };
+}
+pub(super) use adding;
 
-static ADD_ONCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/add_once.lua")));
+static HOLD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/hold.lua")));
+static RELEASE: LazyLock<Script> = LazyLock::new(|| adding!("lua/release.lua"));
+
+static ADD_ONCE: LazyLock<Script> = LazyLock::new(|| adding!("lua/add_once.lua"));
 
 /// How long it is remembered that a message was sent that must not be sent again.
 const SENT_ONCE: Duration = Duration::from_secs(24 * 3600);
@@ -53,12 +61,12 @@ pub(super) struct Entry {
     pub(super) again: bool,
 }
 
-/// Messages that take the place of one that is done with.
+/// The message that takes the place of one that is done with.
 #[derive(Debug)]
-pub(super) struct Successors {
+pub(super) struct Successor {
     pub(super) queue: Queue,
     pub(super) after: Duration,
-    pub(super) messages: Vec<Vec<u8>>,
+    pub(super) message: Vec<u8>,
 }
 
 impl Queue {
@@ -126,11 +134,12 @@ impl Queue {
     }
 
     /// Says that these are still being worked on.
-    pub(super) fn renew(&self, broker: &TaskiqBroker, consumer: &str, ids: &[Box<str>], whole: bool) -> Option<Cmd> {
+    pub(super) fn renew(&self, broker: &TaskiqBroker, consumer: &str, ids: &[Box<str>], whole: bool) -> Cmd {
         match self.kind {
-            Kind::Stream => Some(stream::renew(broker, consumer, &self.key, ids)),
-            Kind::List => Some(list::renew(broker, self, ids, whole)),
-            Kind::Channel => None,
+            Kind::Stream => stream::renew(broker, consumer, &self.key, ids),
+            Kind::List => list::renew(broker, self, ids, whole),
+            // Nobody else can take them.
+            Kind::Channel => cmd("PING"),
         }
     }
 }
@@ -144,12 +153,13 @@ impl EntryId {
         }
     }
 
-    /// Ends it and, if it was still there, puts others in its place.
-    pub(super) fn settle(&self, broker: &TaskiqBroker, successors: &Successors, whole: bool) -> Option<Cmd> {
+    /// Ends it and, if it was still there, puts another one in its place.
+    pub(super) fn settle(&self, broker: &TaskiqBroker, next: &Successor, whole: bool) -> Cmd {
         match self.queue.kind {
-            Kind::Stream => Some(stream::settle(broker, self, successors, whole)),
-            Kind::List => Some(list::settle(self, successors, whole)),
-            Kind::Channel => None,
+            Kind::Stream => stream::settle(broker, self, next, whole),
+            Kind::List => list::settle(self, next, whole),
+            // There is nothing to end.
+            Kind::Channel => next.queue.add(broker, &next.message),
         }
     }
 }

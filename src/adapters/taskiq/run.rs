@@ -96,12 +96,9 @@ impl Runner {
         };
         match finish {
             // Other workers have this message too, so it must not be sent again.
-            Finish { end: End::Replace(successors) | End::Add(successors), holding, .. }
-                if id.queue.kind == Kind::Channel =>
-            {
-                let message = successors.messages.into_iter().next();
-                let taken = Taken { entry: Entry { id, message, again: false }, holding };
-                Some(Again { after: successors.after, taken })
+            Finish { end: End::Replace(next) | End::Add(next), holding, .. } if id.queue.kind == Kind::Channel => {
+                let taken = Taken { entry: Entry { id, message: Some(next.message), again: false }, holding };
+                Some(Again { after: next.after, taken })
             }
             finish => {
                 // Full while the server is away: then slots stay taken, and nothing more is fetched.
@@ -204,7 +201,7 @@ impl Runner {
             Disposition::GiveBack { after } => Finish::again(holding, after, message.encode()),
         };
         finish.end = match finish.end {
-            End::Replace(successors) if is_ended => End::Add(successors),
+            End::Replace(next) if is_ended => End::Add(next),
             End::Acknowledge if is_ended || attempt.ack == AckType::Manual => End::Leave,
             end => end,
         };

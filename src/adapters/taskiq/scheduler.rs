@@ -55,7 +55,7 @@ impl TaskiqSchedules {
                 sent.get(id).is_none_or(|last| due.at - *last >= apart)
             });
             if let Some(due) = due {
-                self.fire(schedule, due.at, due.apart).await?;
+                self.fire(schedule, due).await?;
                 sent.insert(id.to_owned(), due.at);
             }
         }
@@ -93,7 +93,7 @@ impl TaskiqSchedules {
             for schedule in self.read_list(&self.keys.minute(at)).await? {
                 let due = Times::of(&schedule.when).ok().and_then(|times| times.due(now));
                 if let Some(due) = due.filter(|due| due.apart.is_zero()) {
-                    self.fire(&schedule, due.at, due.apart).await?;
+                    self.fire(&schedule, due).await?;
                 }
             }
         }

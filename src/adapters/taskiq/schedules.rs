@@ -3,8 +3,8 @@
 pub use super::wire::schedule::When;
 use super::{
     ENGINE, OWNER, Shared, TaskiqBroker,
-    queue::{Queue, millis},
-    times::check,
+    queue::{adding, millis},
+    times::{Due, check},
     wire::{
         Limits, WireError,
         message::Message,
@@ -17,7 +17,7 @@ use crate::{
     redis::{Link, Script},
     task::{Arguments, CallShape, IntoArguments, TaskId, TaskName, Untyped},
 };
-use ::redis::{Cmd, Value, cmd};
+use ::redis::{Value, cmd};
 use chrono::{DateTime, Utc};
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-static FIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/fire.lua")));
+static FIRE: LazyLock<Script> = LazyLock::new(|| adding!("lua/fire.lua"));
 
 /// Ids and values that are read at once.
 const PAGE: usize = 500;
@@ -258,33 +258,20 @@ impl TaskiqSchedules {
         Ok(())
     }
 
-    /// Sends a schedule's message for its time `at`, unless that was done. `apart` is the shortest time between two times;
-    /// zero for one that has no other.
-    pub(super) async fn fire(&self, schedule: &Schedule<'static>, at: DateTime<Utc>, apart: Duration) -> Result<bool> {
-        let (id, list) = (&*schedule.schedule_id, self.keys.list(&schedule.when));
+    /// Sends a schedule's message for a time that has come, unless that was done.
+    pub(super) async fn fire(&self, schedule: &Schedule<'static>, due: Due) -> Result<bool> {
+        let broker = &self.shared.broker;
         let message = schedule.clone().into_message(|| TaskId::new().to_string());
-        let queue = self.shared.broker.queue_of(message.labels.queue_name().as_deref());
+        let queue = broker.queue_of(message.labels.queue_name().as_deref());
         self.shared.ensure_queue(&queue).await?;
-        let message = message.encode();
-        let command = |whole, _| self.fire_command(whole, id, &list, &queue, at, apart, &message);
+        let (id, list, message) = (&*schedule.schedule_id, self.keys.list(&schedule.when), message.encode());
+        let command = |whole, _| {
+            let mut command = FIRE.command(whole, &[&self.keys.data(id), &list, &self.keys.sent(), &queue.key]);
+            command.arg(id).arg(due.at.timestamp_millis()).arg(millis(due.apart));
+            command.arg(queue.adder()).arg(broker.max_stream.unwrap_or(0)).arg(&message);
+            command
+        };
         Ok(self.shared.link.run("send", true, command).await? == Value::Int(1))
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn fire_command(
-        &self,
-        whole: bool,
-        id: &str,
-        list: &str,
-        queue: &Queue,
-        at: DateTime<Utc>,
-        apart: Duration,
-        message: &[u8],
-    ) -> Cmd {
-        let mut command = FIRE.command(whole, &[&self.keys.data(id), list, &self.keys.sent(), &queue.key]);
-        command.arg(id).arg(at.timestamp_millis()).arg(millis(apart)).arg(queue.adder());
-        command.arg(self.shared.broker.max_stream.unwrap_or(0)).arg(message);
-        command
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     config::TaskiqBroker,
-    queue::{Entry, EntryId, Queue, Successors, millis},
+    queue::{Entry, EntryId, Queue, Successor, adding, millis},
     worker::CONSUMER,
 };
 use crate::redis::Script;
@@ -15,7 +15,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 const FIELD: &str = "data";
 
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/forget.lua")));
-static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/settle_stream.lua")));
+static SETTLE: LazyLock<Script> = LazyLock::new(|| adding!("lua/settle_stream.lua"));
 
 /// An entry that is in somebody's hands.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,15 +40,12 @@ pub(super) fn add(broker: &TaskiqBroker, key: &str, message: &[u8]) -> Cmd {
     command
 }
 
-/// Acknowledges an entry and, if it was there, puts messages in its place.
-pub(super) fn settle(broker: &TaskiqBroker, entry: &EntryId, successors: &Successors, whole: bool) -> Cmd {
-    let Successors { queue, after, messages } = successors;
+/// Acknowledges an entry and, if it was there, puts a message in its place.
+pub(super) fn settle(broker: &TaskiqBroker, entry: &EntryId, next: &Successor, whole: bool) -> Cmd {
+    let Successor { queue, after, message } = next;
     let mut command = SETTLE.command(whole, &[&entry.queue.key, &queue.key, &queue.held()]);
     command.arg(&broker.group).arg(&*entry.id).arg(u8::from(broker.delete_acknowledged));
-    command.arg(broker.max_stream.unwrap_or(0)).arg(millis(*after));
-    messages.iter().for_each(|message| {
-        command.arg(message);
-    });
+    command.arg(broker.max_stream.unwrap_or(0)).arg(millis(*after)).arg(message);
     command
 }
 

@@ -115,9 +115,9 @@ async fn renew(shared: &Arc<Shared>, held: &Held, consumer: &str) {
         ticks.tick().await;
         // Also where nothing is held: what others hold is judged by whether they could have renewed it.
         let mut is_there = shared.link.send("ping", &::redis::cmd("PING")).await.is_ok();
-        for (queue, ids) in held.all().into_iter().filter(|(queue, _)| queue.kind != Kind::Channel) {
+        for (queue, ids) in held.all() {
             for ids in ids.chunks(500) {
-                let renew = |whole, _| queue.renew(&shared.broker, consumer, ids, whole).unwrap_or_default();
+                let renew = |whole, _| queue.renew(&shared.broker, consumer, ids, whole);
                 if let Err(error) = shared.link.run("renew", true, renew).await {
                     is_there &= !error.is_retryable();
                     tracing::warn!(%error, key = &*queue.key, "cannot renew the hold on messages");

@@ -38,7 +38,10 @@ impl TaskiqWorkflow {
         if invocation.may_be_foreign && !is_delayed(invocation) {
             let (broker, id) = (&self.shared.broker, invocation.id.to_string());
             let command = |whole, _| queue.add_once(broker, &id, &message, whole);
-            return self.shared.link.run("send", true, command).await.map(drop);
+            return match self.shared.link.run("send", true, command).await? {
+                Value::Int(-1) => Err(unheard(&queue)),
+                _ => Ok(()),
+            };
         }
         self.shared.add(&queue, invocation.delay.unwrap_or_default(), &message).await
     }
@@ -95,6 +98,10 @@ impl WorkflowAdapter for TaskiqWorkflow {
     }
 }
 
+fn unheard(queue: &Queue) -> Error {
+    OWNER.failed("send", format!("no worker listens to `{}`", queue.key), true)
+}
+
 fn is_delayed(invocation: &Invocation) -> bool {
     invocation.delay.is_some_and(|delay| !delay.is_zero())
 }
@@ -110,7 +117,7 @@ impl Shared {
         }
         let answer = self.link.run("send", false, |_, _| queue.add(&self.broker, message)).await?;
         if queue.kind == Kind::Channel && answer == Value::Int(0) {
-            return Err(OWNER.failed("send", format!("no worker listens to `{}`", queue.key), true));
+            return Err(unheard(queue));
         }
         Ok(())
     }

@@ -1,11 +1,7 @@
 -- Adds a message unless that was done before.
--- KEYS: queue, what says so. ARGV: how long that is remembered in ms, what adds it (XADD, LPUSH or PUBLISH), most entries of
--- a stream (0: no limit), message.
-if not redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[1]) then return -1 end
-if ARGV[2] ~= 'XADD' then return redis.call(ARGV[2], KEYS[1], ARGV[4]) end
-if ARGV[3] == '0' then
-  redis.call('XADD', KEYS[1], '*', 'data', ARGV[4])
-else
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'data', ARGV[4])
-end
-return 1
+-- KEYS: queue, what says so. ARGV: how long that is remembered in ms, command and most entries for `add`, message.
+-- Answers 1, or 0 if it was added before, or -1 if it was added to a channel that nobody hears.
+if not redis.call('SET', KEYS[2], '1', 'NX', 'PX', ARGV[1]) then return 0 end
+if add(ARGV[2], KEYS[1], ARGV[3], ARGV[4]) ~= 0 then return 1 end
+redis.call('DEL', KEYS[2])
+return -1

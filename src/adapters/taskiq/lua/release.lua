@@ -1,17 +1,11 @@
 -- Moves messages whose time has come to their queue.
--- KEYS: queue, held messages. ARGV: how many at most, what adds one (XADD, LPUSH or PUBLISH), most entries of a stream
--- (0: no limit). Answers in how many ms the next one is due, or -1.
+-- KEYS: queue, held messages. ARGV: how many at most, command and most entries for `add`.
+-- Answers in how many ms the next one is due, or -1.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[1])
 for _, message in ipairs(due) do
-  if ARGV[2] ~= 'XADD' then
-    redis.call(ARGV[2], KEYS[1], message)
-  elseif ARGV[3] == '0' then
-    redis.call('XADD', KEYS[1], '*', 'data', message)
-  else
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'data', message)
-  end
+  add(ARGV[2], KEYS[1], ARGV[3], message)
   redis.call('ZREM', KEYS[2], message)
 end
 local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
