@@ -1,5 +1,7 @@
 //! L6. Where everything is put together: the only place that knows which client was supplied.
 
+#[cfg(feature = "hatchet")]
+use crate::adapters::hatchet::{HatchetAdapter, HatchetClient};
 #[cfg(feature = "taskiq")]
 use crate::adapters::taskiq::{TaskiqAdapter, TaskiqBroker};
 #[cfg(feature = "redis")]
@@ -49,6 +51,8 @@ pub struct SuppliedClient(Supplied);
 #[derive(Debug)]
 enum Supplied {
     Embedded(EmbeddedEngine),
+    #[cfg(feature = "hatchet")]
+    Hatchet(Box<HatchetClient>),
     #[cfg(feature = "taskiq")]
     Taskiq(Box<TaskiqBroker>),
     Adapter(Arc<dyn TaskManagerAdapter>),
@@ -57,6 +61,13 @@ enum Supplied {
 impl From<EmbeddedEngine> for SuppliedClient {
     fn from(engine: EmbeddedEngine) -> Self {
         Self(Supplied::Embedded(engine))
+    }
+}
+
+#[cfg(feature = "hatchet")]
+impl From<HatchetClient> for SuppliedClient {
+    fn from(client: HatchetClient) -> Self {
+        Self(Supplied::Hatchet(Box::new(client)))
     }
 }
 
@@ -102,6 +113,13 @@ impl Mageflow {
     /// On an embedded engine that was configured, or that is shared.
     pub fn with_embedded(engine: EmbeddedEngine) -> MageflowBuilder {
         Self::new(engine)
+    }
+
+    /// On a Hatchet engine, beside workers and clients of its official SDKs. The engine keeps no signatures: name a store,
+    /// or set `REDIS_URL`, to use those.
+    #[cfg(feature = "hatchet")]
+    pub fn with_hatchet(client: HatchetClient) -> MageflowBuilder {
+        Self::new(client)
     }
 
     /// On a TaskIQ broker, beside Python workers and clients. Signatures are kept in the Redis of the broker, unless the
@@ -311,6 +329,8 @@ impl MageflowBuilder {
                 let store: Arc<MemoryStore> = engine.beside(MemoryStore::new).unwrap_or_default();
                 (Arc::new(engine), Some(ChosenStore::Given(store)))
             }
+            #[cfg(feature = "hatchet")]
+            Supplied::Hatchet(client) => (Arc::new(HatchetAdapter::connect(*client).await?), None),
             #[cfg(feature = "taskiq")]
             Supplied::Taskiq(broker) => {
                 let adapter = TaskiqAdapter::connect(*broker).await?;
@@ -324,13 +344,7 @@ impl MageflowBuilder {
             Some(chosen) => Some(chosen.open().await?),
             None => None,
         };
-        let known = registry
-            .iter()
-            .map(|task| {
-                let definition = &task.definition;
-                (definition.name.clone(), (definition.options.clone(), definition.shape.clone()))
-            })
-            .collect();
+        let known = registry.iter().map(|task| task.definition.clone()).collect();
         let engine = Engine::new(adapter, store, self.config, known);
         for task in framework_tasks(&engine) {
             registry.add(task)?;

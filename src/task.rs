@@ -7,6 +7,8 @@ mod info;
 mod json;
 mod options;
 mod result;
+#[cfg(any(feature = "hatchet", feature = "taskiq"))]
+mod travel;
 
 pub use arguments::{Arguments, BoundArguments, CallShape, IntoArguments};
 pub use definition::{ParameterInfo, SchemaFn, TaskDefinition, TaskInfo};
@@ -16,6 +18,8 @@ pub use json::Json;
 pub use options::{Backoff, DEFAULT_QUEUE, Priority, TaskOptions, TaskOverrides};
 pub(crate) use result::new_uuid;
 pub use result::{TaskId, TaskResult, TaskStatus};
+#[cfg(any(feature = "hatchet", feature = "taskiq"))]
+pub(crate) use travel::{Differing, Said};
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 

@@ -205,8 +205,9 @@ pub trait TaskManagerAdapter: fmt::Debug + Send + Sync + 'static {
     /// How the engine runs the library's own tasks: one entry for each of [`FRAMEWORK_TASKS`].
     fn create_framework_tasks(&self) -> Vec<FrameworkTask>;
 
-    /// The sending half. Called once, kept and shared.
-    fn workflow(&self) -> Arc<dyn WorkflowAdapter>;
+    /// The sending half. Called once, kept and shared. `tasks` are those that this process knows, the library's own
+    /// included: an engine that takes no runs of what it was not told of is told of these.
+    fn workflow(&self, tasks: Arc<[Arc<TaskDefinition>]>) -> Arc<dyn WorkflowAdapter>;
 
     /// The receiving half, on the same connection. No I/O before it is started.
     ///

@@ -2,13 +2,27 @@
 
 use super::{Engine, Wake, change::Promise};
 use crate::{
-    adapters::{Invocation, SignatureMark, WhenFull},
+    adapters::{FrameworkTask, Invocation, SignatureMark, WhenFull},
     error::{Error, Result},
     signature::{Kind, Outcome, Record, Status},
-    task::{Arguments, FailureKind, TaskFailure, TaskName},
+    task::{Arguments, CallShape, FailureKind, TaskDefinition, TaskFailure, TaskName},
 };
 use chrono::Utc;
 use std::{sync::Arc, time::Duration};
+
+/// What a wake-up tells: the container, and whether all of it is to be looked at.
+pub(crate) const WAKE_PARAMETERS: [&str; 2] = ["key", "sweep"];
+
+/// The library's own tasks, without what they do.
+pub(super) fn wake_tasks(tasks: Vec<FrameworkTask>, queue: &str) -> Vec<Arc<TaskDefinition>> {
+    let definition = |FrameworkTask { name, mut options }| {
+        options.queue = Some(queue.to_owned());
+        let names = WAKE_PARAMETERS.map(str::to_owned).to_vec();
+        let shape = CallShape::Parameters { names, return_field: None };
+        Arc::new(TaskDefinition { options: Arc::new(options), ..TaskDefinition::new(name, shape) })
+    };
+    tasks.into_iter().map(definition).collect()
+}
 
 impl Engine {
     pub(super) async fn carry_out(&self, promises: Vec<Promise>, waiting: &[bool]) {
@@ -77,8 +91,10 @@ impl Engine {
     }
 
     pub(super) fn wake_up(&self, wake: &Wake) -> Invocation {
-        let arguments = Arguments::none().kwarg("key", &wake.key).kwarg("sweep", &wake.sweep);
-        let options = self.framework_options().get(wake.task).cloned().unwrap_or_default();
+        let [key, sweep] = WAKE_PARAMETERS;
+        let arguments = Arguments::none().kwarg(key, &wake.key).kwarg(sweep, &wake.sweep);
+        let own = self.framework_tasks().iter().find(|task| task.name.as_str() == wake.task);
+        let options = own.map(|task| task.options.clone()).unwrap_or_default();
         let mut invocation = Invocation::new(TaskName::from(wake.task), arguments, options);
         invocation.when_full = WhenFull::Exceed;
         invocation

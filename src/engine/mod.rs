@@ -23,6 +23,7 @@ pub use read::{ItemResult, Progress, SignatureResult};
 
 pub(crate) use advance::Wake;
 pub(crate) use create::Creation;
+pub(crate) use dispatch::WAKE_PARAMETERS;
 pub(crate) use run::{Entered, Finished, SignedRun};
 
 use crate::{
@@ -31,7 +32,7 @@ use crate::{
     error::{Error, Result},
     signature::{Control, Known, SignatureKey, StoreTime},
     store::{SignatureStore, Stored},
-    task::{Priority, TaskName, TaskOptions},
+    task::{Priority, TaskDefinition, TaskName, TaskOptions},
 };
 use control::Running;
 use here::Workers;
@@ -48,7 +49,7 @@ struct Shared {
     store: Option<Arc<dyn SignatureStore>>,
     config: MageflowConfig,
     known: HashMap<TaskName, Known>,
-    framework: HashMap<&'static str, Arc<TaskOptions>>,
+    framework: Vec<Arc<TaskDefinition>>,
     capabilities: Capabilities,
     running: Running,
     workers: Workers,
@@ -71,18 +72,13 @@ impl Engine {
         adapter: Arc<dyn TaskManagerAdapter>,
         store: Option<Arc<dyn SignatureStore>>,
         config: MageflowConfig,
-        known: HashMap<TaskName, Known>,
+        known: Vec<Arc<TaskDefinition>>,
     ) -> Self {
-        let framework = adapter
-            .create_framework_tasks()
-            .into_iter()
-            .map(|mut task| {
-                task.options.queue = Some(config.framework_queue.clone());
-                (task.name, Arc::new(task.options))
-            })
-            .collect();
+        let framework = dispatch::wake_tasks(adapter.create_framework_tasks(), &config.framework_queue);
+        let tasks = known.iter().chain(&framework).cloned().collect();
+        let known = known.iter().map(|task| (task.name.clone(), (task.options.clone(), task.shape.clone()))).collect();
         Self(Arc::new(Shared {
-            workflow: adapter.workflow(),
+            workflow: adapter.workflow(tasks),
             capabilities: adapter.capabilities(),
             adapter,
             store,
@@ -139,7 +135,8 @@ impl Engine {
         self.0.known.get(task).cloned()
     }
 
-    pub(crate) fn framework_options(&self) -> &HashMap<&'static str, Arc<TaskOptions>> {
+    /// The library's own tasks as the engine wants them to run.
+    pub(crate) fn framework_tasks(&self) -> &[Arc<TaskDefinition>] {
         &self.0.framework
     }
 

@@ -68,8 +68,8 @@ impl TaskManagerAdapter for Bare {
         self.inner.create_framework_tasks()
     }
 
-    fn workflow(&self) -> Arc<dyn WorkflowAdapter> {
-        Arc::new(Sender(self.inner.workflow()))
+    fn workflow(&self, tasks: Arc<[Arc<TaskDefinition>]>) -> Arc<dyn WorkflowAdapter> {
+        Arc::new(Sender(self.inner.workflow(tasks)))
     }
 
     fn worker(&self, options: WorkerOptions) -> Result<Box<dyn WorkerAdapter>> {

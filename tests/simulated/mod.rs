@@ -164,7 +164,7 @@ impl TaskManagerAdapter for Simulated {
         FRAMEWORK_TASKS.into_iter().map(|name| FrameworkTask { name, options: options.clone() }).collect()
     }
 
-    fn workflow(&self) -> Arc<dyn WorkflowAdapter> {
+    fn workflow(&self, _: Arc<[Arc<TaskDefinition>]>) -> Arc<dyn WorkflowAdapter> {
         Arc::new(self.clone())
     }
 

@@ -50,7 +50,7 @@ impl TaskManagerAdapter for EmbeddedEngine {
         FrameworkTask::usual()
     }
 
-    fn workflow(&self) -> Arc<dyn WorkflowAdapter> {
+    fn workflow(&self, _: Arc<[Arc<TaskDefinition>]>) -> Arc<dyn WorkflowAdapter> {
         Arc::new(EmbeddedWorkflow::new(self.shared.clone()))
     }
 

@@ -173,7 +173,7 @@ impl Test {
 
     fn with(config: EmbeddedConfig) -> Self {
         let engine = EmbeddedEngine::with(config);
-        Self { workflow: engine.workflow(), engine, stub: Stub::new() }
+        Self { workflow: engine.workflow(Arc::default()), engine, stub: Stub::new() }
     }
 
     async fn worker(&self, slots: usize) -> Worker {

@@ -2,6 +2,7 @@
 
 use super::{
     HatchetClient, HatchetTls, failed, invalid,
+    rest::Rest,
     runs::{HatchetRun, HatchetRunId, HatchetTrigger, portions},
     wire::{
         calls::{Calls, said},
@@ -23,7 +24,9 @@ const FIRST_ANSWER: Duration = Duration::from_secs(4);
 pub struct HatchetConnection {
     client: HatchetClient,
     version: String,
+    calls: Calls,
     workflows: Workflows,
+    rest: Rest,
 }
 
 impl HatchetClient {
@@ -38,8 +41,9 @@ impl HatchetClient {
         let calls = Calls::new(self.endpoint.connect_lazy(), authorization, self.max_message);
         let asked = ask(&calls, self.response_timeout.min(FIRST_ANSWER));
         let version = asked.await.map_err(|status| self.refused(status))?;
-        let workflows = Workflows::new(calls, self.response_timeout);
-        Ok(HatchetConnection { client: self, version, workflows })
+        let workflows = Workflows::new(calls.clone(), self.response_timeout);
+        let rest = Rest::new(&self)?;
+        Ok(HatchetConnection { client: self, version, calls, workflows, rest })
     }
 
     /// What is to be done about the first call's failure.
@@ -84,6 +88,14 @@ impl HatchetConnection {
     /// What the engine calls its version.
     pub fn engine_version(&self) -> &str {
         &self.version
+    }
+
+    pub(super) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    pub(super) fn rest(&self) -> &Rest {
+        &self.rest
     }
 
     /// Where and as whom.
@@ -261,12 +273,12 @@ impl HatchetTask {
 }
 
 /// What workers know a task by. In lower case: the engine keeps it in two places, in one of them so.
-fn action(workflow: &str, task: &str) -> String {
+pub(super) fn action(workflow: &str, task: &str) -> String {
     format!("{workflow}:{task}").to_lowercase()
 }
 
 /// In the engine's way, with one unit: old engines misread several. Never shorter than asked for.
-fn duration(time: Duration) -> String {
+pub(super) fn duration(time: Duration) -> String {
     format!("{}ms", time.as_nanos().div_ceil(1_000_000))
 }
 

@@ -1,11 +1,11 @@
 //! L2, Hatchet engine. Where the engine is, who we are to it, and how patiently it is used, as plain data.
 
 use super::{
-    invalid,
+    HatchetLabel, HatchetTaskOptions, invalid,
     token::{Claims, Token},
 };
 use crate::error::Result;
-use std::{env, fmt, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, env, fmt, fs, path::Path, sync::Arc, time::Duration};
 use tonic::{
     codegen::http::Uri,
     transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
@@ -58,6 +58,10 @@ pub struct HatchetClient {
     pub(super) strategy: HatchetTls,
     pub(super) response_timeout: Duration,
     pub(super) max_message: usize,
+    /// PEM text of the authorities to trust instead of the system's.
+    pub(super) root_ca: Option<Arc<[u8]>>,
+    pub(super) task_options: BTreeMap<String, HatchetTaskOptions>,
+    pub(super) labels: BTreeMap<String, HatchetLabel>,
 }
 
 /// How the connection to the engine is secured.
@@ -89,6 +93,20 @@ impl HatchetClient {
     /// Settings made by hand. Reads no variables.
     pub fn builder() -> HatchetClientBuilder {
         HatchetClientBuilder::default()
+    }
+
+    /// What the engine does for the task of this name besides what its own options say. Counts wherever the task is
+    /// registered or sent from; all processes have to say the same.
+    pub fn task_options(mut self, task: impl Into<String>, options: HatchetTaskOptions) -> Self {
+        self.task_options.insert(task.into(), options);
+        self
+    }
+
+    /// A label of the workers that are started with this client, for tasks that
+    /// [desire](HatchetTaskOptions::desired_label) it.
+    pub fn worker_label(mut self, key: impl Into<String>, label: impl Into<HatchetLabel>) -> Self {
+        self.labels.insert(key.into(), label.into());
+        self
     }
 
     /// The id of the tenant whose token this is.
@@ -329,6 +347,10 @@ impl HatchetClientBuilder {
         let namespace = self.namespace.as_deref().unwrap_or_default();
         let namespace = Namespace::parse(namespace).map_err(|what| about(Setting::Namespace, what))?;
         let endpoint = self.endpoint(uri)?;
+        let root_ca = match (&self.root_ca_file, self.strategy) {
+            (Some(path), HatchetTls::Tls | HatchetTls::Mtls) => Some(pem(Setting::TlsRootCaFile, path)?.into()),
+            _ => None,
+        };
         let (response_timeout, max_message) = (self.limits.response, self.limits.message);
         let strategy = self.strategy;
         Ok(HatchetClient {
@@ -341,6 +363,9 @@ impl HatchetClientBuilder {
             strategy,
             response_timeout,
             max_message,
+            root_ca,
+            task_options: BTreeMap::new(),
+            labels: BTreeMap::new(),
         })
     }
 

@@ -1,27 +1,101 @@
 //! L2, Hatchet engine: workflows and runs of a Hatchet server, shared with the workers and clients of its official SDKs.
 //!
-//! There is the client so far. The worker, and with it the port, come next.
+//! A task is a workflow with one task. Where it is sent to another queue than its own, that is a workflow too.
 
+mod adapter;
 mod client;
 mod config;
+mod context;
+mod declared;
+mod definition;
+mod held;
+mod options;
+mod report;
+mod rest;
+mod results;
+mod run;
 mod runs;
+mod session;
 mod token;
-// The worker and the durable tasks will need the rest.
+mod waits;
+// The durable tasks will need the rest.
 #[allow(dead_code)]
 mod wire;
+mod worker;
+mod workflow;
 
 pub use self::{
+    adapter::{HatchetAdapter, HatchetNative},
     client::{HatchetConnection, HatchetTask, HatchetWorkflow},
     config::{HatchetClient, HatchetClientBuilder, HatchetTls},
+    context::HatchetContext,
+    options::{
+        HatchetConcurrency, HatchetDesiredLabel, HatchetLabel, HatchetRateLimit, HatchetSticky, HatchetTaskOptions,
+        HatchetWindow,
+    },
     runs::{HatchetRun, HatchetRunId, HatchetStatus, HatchetTaskRun, HatchetTrigger},
 };
 
+use self::{
+    declared::Declared,
+    rest::Rest,
+    results::Ids,
+    waits::Waits,
+    wire::{dispatcher::Dispatcher, events::EventsService, workflows::Workflows},
+};
 use crate::error::Error;
 use std::fmt;
 use tonic::{Code, Status};
 
 /// Its name in messages.
 const ENGINE: &str = "hatchet";
+/// What stands in a message besides an input or an output.
+const AROUND_PAYLOAD: usize = 64 * 1024;
+
+/// What both halves of an adapter share.
+struct Shared {
+    client: HatchetClient,
+    connection: HatchetConnection,
+    dispatcher: Dispatcher,
+    workflows: Workflows,
+    events: EventsService,
+    rest: Rest,
+    declared: Declared,
+    waits: Waits,
+    ids: Ids,
+    /// Schedules that this process took back: the engine forgets them.
+    taken_back: Ids,
+}
+
+impl Shared {
+    fn new(connection: HatchetConnection) -> Self {
+        let (client, calls) = (connection.client().clone(), connection.calls());
+        let limit = client.response_timeout;
+        Self {
+            dispatcher: Dispatcher::new(calls.clone(), limit),
+            workflows: Workflows::new(calls.clone(), limit),
+            events: EventsService::new(calls.clone(), limit),
+            rest: connection.rest().clone(),
+            client,
+            connection,
+            declared: Declared::default(),
+            waits: Waits::default(),
+            ids: Ids::default(),
+            taken_back: Ids::default(),
+        }
+    }
+
+    /// The most bytes of an input or an output: they travel with more around them than they were sent with.
+    fn max_payload(&self) -> usize {
+        self.client.max_message.saturating_sub(AROUND_PAYLOAD)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}
 
 fn invalid(reason: impl fmt::Display) -> Error {
     Error::InvalidConfig { reason: format!("Hatchet: {reason}") }

@@ -106,7 +106,7 @@ pub(super) fn portions(runs: Vec<Trigger>, max_message: usize) -> Vec<Vec<Trigge
 }
 
 /// Whether a JSON text has this character in a string: an escape whose backslash is not escaped itself.
-fn has_nul(text: &str) -> bool {
+pub(super) fn has_nul(text: &str) -> bool {
     text.match_indices("\\u0000").any(|(at, _)| {
         let before = text.as_bytes()[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
         before % 2 == 0

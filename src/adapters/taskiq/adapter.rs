@@ -85,7 +85,7 @@ impl TaskManagerAdapter for TaskiqAdapter {
         FrameworkTask::usual()
     }
 
-    fn workflow(&self) -> Arc<dyn WorkflowAdapter> {
+    fn workflow(&self, _: Arc<[Arc<TaskDefinition>]>) -> Arc<dyn WorkflowAdapter> {
         Arc::new(TaskiqWorkflow::new(self.shared.clone()))
     }
 

@@ -113,9 +113,9 @@ fn engines_need_no_runtime_and_share_nothing() {
     let (one, two) = (EmbeddedEngine::new(), EmbeddedEngine::new());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        let id = one.workflow().run_no_wait(call("ok")).await.unwrap();
-        assert!(one.clone().workflow().result(&id).await.unwrap().is_pending());
-        assert!(is_unknown(two.workflow().result(&id).await));
+        let id = one.workflow(Arc::default()).run_no_wait(call("ok")).await.unwrap();
+        assert!(one.clone().workflow(Arc::default()).result(&id).await.unwrap().is_pending());
+        assert!(is_unknown(two.workflow(Arc::default()).result(&id).await));
     });
     assert!(one.native_client().is::<EmbeddedEngine>());
 }

@@ -8,6 +8,9 @@ pub(crate) mod conditions;
 pub(crate) mod dispatcher;
 pub(crate) mod durable;
 pub(crate) mod events;
+pub(crate) mod input;
+pub(crate) mod output;
+pub(crate) mod own;
 pub(crate) mod trigger;
 pub(crate) mod workflows;
 

@@ -349,7 +349,7 @@ fn hasty(builder: MageflowBuilder) -> MageflowBuilder {
 async fn deliver_again(mage: &crate::Mageflow, key: &SignatureKey, task: &str) {
     let mut invocation = Invocation::new(task.into(), named(json!({"x": 7})), Arc::default());
     invocation.mark = Some(SignatureMark { key: key.clone(), epoch: 1 });
-    mage.adapter().workflow().run_no_wait(invocation).await.unwrap();
+    mage.adapter().workflow(Arc::default()).run_no_wait(invocation).await.unwrap();
 }
 
 async fn a_task_that_is_delivered_several_times_runs_once(env: Environment) {

@@ -1,0 +1,70 @@
+//! The conformance suite on a Hatchet engine.
+
+// What is in here is made to panic: it is a test.
+#![allow(clippy::expect_used)]
+
+#[path = "conformance/harness.rs"]
+mod harness;
+
+use async_trait::async_trait;
+use mageflow::{
+    Mageflow, MageflowBuilder,
+    adapters::hatchet::{HatchetClient, HatchetTls},
+    store::memory::MemoryStore,
+    testing::conformance::Factory,
+};
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// Each case has a namespace of its own.
+#[derive(Debug)]
+struct Engine {
+    token: String,
+    address: String,
+    cases: AtomicU32,
+}
+
+#[async_trait]
+impl Factory for Engine {
+    fn name(&self) -> &'static str {
+        "hatchet"
+    }
+
+    async fn builder(&self) -> MageflowBuilder {
+        let case = self.cases.fetch_add(1, Ordering::Relaxed);
+        let client = HatchetClient::builder()
+            .token(&self.token)
+            .host_port(&self.address)
+            .tls_strategy(HatchetTls::None)
+            .namespace(format!("c{}-{case}", std::process::id()))
+            .build()
+            .expect("settings");
+        Mageflow::with_hatchet(client).store(MemoryStore::new())
+    }
+
+    async fn another(&self, _: &MageflowBuilder) -> Option<MageflowBuilder> {
+        None
+    }
+
+    fn known_gaps(&self) -> &'static [(&'static str, &'static str)] {
+        &GAPS
+    }
+}
+
+const GAPS: [(&str, &str); 0] = [];
+
+fn main() -> ExitCode {
+    let variable = |name| std::env::var(name).ok();
+    let (Some(token), Some(address)) = (variable("HATCHET_CLIENT_TOKEN"), variable("HATCHET_CLIENT_HOST_PORT")) else {
+        eprintln!("skipped: HATCHET_CLIENT_TOKEN is not set; run scripts/test hatchet, which starts an engine");
+        let required = std::env::var("MAGEFLOW_TEST_REQUIRE").is_ok_and(|required| required == "all");
+        return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    };
+    let engine = Engine { token, address, cases: AtomicU32::default() };
+    harness::run(&[Arc::new(engine)], &[])
+}
