@@ -56,7 +56,17 @@ impl Factory for Engine {
     }
 }
 
-const GAPS: [(&str, &str); 0] = [];
+const COUNTS_ALL: &str = "the engine's number of an attempt counts what a worker gave back";
+const STILL_RUNS: &str = "for the engine a run that waits for its next attempt runs";
+const ONE_TENANT: &str = "runs are known by their ids in the whole tenant; a namespace is a part of names";
+const OWN_IDS: &str = "the engine makes the ids of runs";
+
+const GAPS: [(&str, &str); 4] = [
+    ("a_shutdown_costs_no_attempt", COUNTS_ALL),
+    ("a_task_that_waits_for_its_next_attempt_is_pending", STILL_RUNS),
+    ("two_engines_in_one_process_do_not_see_each_other", ONE_TENANT),
+    ("an_id_of_ones_own_choice_stands_for_one_run", OWN_IDS),
+];
 
 fn main() -> ExitCode {
     let variable = |name| std::env::var(name).ok();

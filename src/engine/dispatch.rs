@@ -106,6 +106,7 @@ impl Engine {
         self.spawn(async move {
             let kind = match error {
                 Error::PayloadTooLarge { .. } => FailureKind::PayloadTooLarge,
+                Error::UnrecognizedTask { .. } => FailureKind::UnknownTask,
                 _ => FailureKind::InvalidInput,
             };
             let mut failure = TaskFailure::new(kind, error.to_string());

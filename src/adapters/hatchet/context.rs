@@ -11,7 +11,6 @@ use super::{
     },
 };
 use crate::{
-    adapters::Stop,
     error::Result,
     task::{Json, NativeContext, TaskData, TaskDefinition, TaskExecutionInfo, TaskName},
 };
@@ -49,7 +48,6 @@ pub(super) struct Facts {
     pub(super) queued_at: Option<DateTime<Utc>>,
     pub(super) lines: Lines,
     pub(super) pieces: AtomicI64,
-    pub(super) stop: Stop,
 }
 
 impl HatchetContext {

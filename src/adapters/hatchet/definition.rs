@@ -15,6 +15,8 @@ use std::{collections::HashMap, time::Duration};
 
 /// The slots of the user's tasks.
 pub(super) const USER_SLOTS: &str = "default";
+/// The slots of durable ones: the engine gives them no others.
+pub(super) const DURABLE_SLOTS: &str = "durable";
 /// The slots of the library's own tasks.
 pub(super) const FRAMEWORK_SLOTS: &str = "mageflow";
 /// How long an attempt is the worker's unless it asks for more time, which it does while it runs.
@@ -92,6 +94,9 @@ pub(super) fn workflow(client: &HatchetClient, task: &TaskDefinition, queue: Opt
         let what = format!("a time for which the result of `{}` is kept; the tenant has one", task.name);
         return Err(Error::unsupported(ENGINE, what));
     }
+    if options.durable && options.concurrency.is_some() {
+        return Err(Error::unsupported(ENGINE, format!("a limit of the runs of a durable task (`{}`)", task.name)));
+    }
     let nothing = HatchetTaskOptions::default();
     let native = client.task_options.get(task.name.as_str()).unwrap_or(&nothing);
     let name = workflow_name(task.name.as_str(), options.queue.as_deref(), queue);
@@ -135,10 +140,17 @@ pub(super) fn workflow(client: &HatchetClient, task: &TaskDefinition, queue: Opt
     })
 }
 
+/// Whose slots a task takes.
+pub(super) fn pool(task: &TaskDefinition) -> &'static str {
+    match task.options.durable {
+        _ if FRAMEWORK_TASKS.contains(&task.name.as_str()) => FRAMEWORK_SLOTS,
+        true => DURABLE_SLOTS,
+        false => USER_SLOTS,
+    }
+}
+
 fn slots(task: &TaskDefinition) -> HashMap<String, i32> {
-    let is_own = FRAMEWORK_TASKS.contains(&task.name.as_str());
-    let pool = if is_own { FRAMEWORK_SLOTS } else { USER_SLOTS };
-    let mut slots = HashMap::from([(pool.to_owned(), 1)]);
+    let mut slots = HashMap::from([(pool(task).to_owned(), 1)]);
     if task.options.concurrency.is_some() {
         slots.insert(slots_of(&task.name), 1);
     }
@@ -194,15 +206,24 @@ mod tests {
             &task("t", |options| {
                 (options.retries, options.timeout) = (100, Some(Duration::from_secs(30)));
                 (options.schedule_timeout, options.priority) = (Some(Duration::from_millis(1500)), Priority::High);
-                (options.concurrency, options.durable) = (Some(2), true);
+                options.concurrency = Some(2);
             }),
             None,
         )
         .unwrap();
         let task = &put.tasks[0];
-        assert_eq!((task.timeout.as_str(), task.retries, task.durable), ("90000ms", 120, true));
+        assert_eq!((task.timeout.as_str(), task.retries, task.durable), ("90000ms", 120, false));
         assert_eq!((task.schedule_timeout.as_deref(), put.default_priority), (Some("1500ms"), Some(3)));
         assert_eq!(task.slots, HashMap::from([("default".into(), 1), ("mageflow.t".into(), 1)]));
+    }
+
+    #[test]
+    fn durable_tasks_have_slots_of_their_own() {
+        let put = workflow(&client(), &task("t", |options| options.durable = true), None).unwrap();
+        assert!(put.tasks[0].durable);
+        assert_eq!(put.tasks[0].slots, HashMap::from([("durable".into(), 1)]));
+        let limited = task("t", |options| (options.durable, options.concurrency) = (true, Some(1)));
+        assert!(matches!(workflow(&client(), &limited, None), Err(Error::Unsupported { .. })));
     }
 
     #[test]

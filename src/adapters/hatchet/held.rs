@@ -10,7 +10,10 @@ use crate::adapters::{Stop, StopReason};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::Instant;
@@ -43,6 +46,8 @@ impl Key {
 #[derive(Debug)]
 struct Run {
     stop: Stop,
+    /// Whether the engine ended the attempt, and hears nothing of it any more.
+    ended_there: Arc<AtomicBool>,
     since: Instant,
     /// When the engine gives the attempt up, once it has said so.
     deadline: Option<DateTime<Utc>>,
@@ -56,6 +61,14 @@ pub(super) struct Held(Mutex<HashMap<Key, Run>>);
 pub(super) struct Holding {
     held: Arc<Held>,
     key: Key,
+    ended_there: Arc<AtomicBool>,
+}
+
+impl Holding {
+    /// Whether the engine ended the attempt.
+    pub(super) fn ended_there(&self) -> bool {
+        self.ended_there.load(Ordering::Acquire)
+    }
 }
 
 impl Drop for Holding {
@@ -71,31 +84,29 @@ impl Held {
 
     /// Notes an attempt, unless it is here already. Earlier ones of the same run are over.
     pub(super) fn hold(self: &Arc<Self>, key: Key, stop: &Stop) -> Option<Holding> {
+        let ended_there = Arc::<AtomicBool>::default();
         let mut runs = self.lock();
         if runs.contains_key(&key) {
             return None;
         }
         for (earlier, run) in runs.iter().filter(|(earlier, _)| earlier.task_run == key.task_run) {
             tracing::debug!(run = earlier.task_run, retry_count = earlier.retry_count, "its next attempt is here");
+            run.ended_there.store(true, Ordering::Release);
             run.stop.fire(StopReason::Lost);
         }
-        runs.insert(key.clone(), Run { stop: stop.clone(), since: Instant::now(), deadline: None });
-        Some(Holding { held: self.clone(), key })
+        runs.insert(key.clone(), Run { stop: stop.clone(), ended_there: ended_there.clone(), since: Instant::now(), deadline: None });
+        Some(Holding { held: self.clone(), key, ended_there })
     }
 
     /// How the attempts are asked to end that the engine means by a run and its count.
-    pub(super) fn stops(&self, task_run: &str, retry_count: i32) -> Vec<Stop> {
+    pub(super) fn stops(&self, task_run: &str, retry_count: i32) -> Vec<(Stop, Arc<AtomicBool>)> {
         let runs = self.lock();
         let meant = runs.iter().filter(|(key, _)| key.task_run == task_run && key.retry_count == retry_count);
-        meant.map(|(_, run)| run.stop.clone()).collect()
+        meant.map(|(_, run)| (run.stop.clone(), run.ended_there.clone())).collect()
     }
 
     pub(super) fn stop_all(&self, reason: StopReason) {
         self.lock().values().for_each(|run| run.stop.fire(reason));
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
     }
 
     /// Those whose deadline is near or not known, and by how much it is to be moved.
@@ -163,12 +174,14 @@ mod tests {
         let two = held.hold(key(1), &second).unwrap();
         assert_eq!((first.reason(), second.reason()), (Some(StopReason::Lost), None));
         assert_eq!((held.stops("r", 0).len(), held.stops("r", 1).len(), held.stops("x", 0).len()), (1, 1, 0));
+        let one_ended = one.ended_there();
         drop(one);
         assert!(held.stops("r", 0).is_empty());
         held.stop_all(StopReason::Shutdown);
         assert_eq!(second.reason(), Some(StopReason::Shutdown));
+        assert!(one_ended);
         drop(two);
-        assert!(held.is_empty());
+        assert!(held.lock().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

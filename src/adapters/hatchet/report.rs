@@ -8,7 +8,7 @@ use super::{
     },
 };
 use crate::task::Backoff;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use std::time::Duration;
 use tonic::{Code, Status};
 
@@ -47,8 +47,9 @@ fn event(action: &AssignedAction, worker: &str, event_type: i32) -> StepEvent {
 
 impl Shared {
     /// Tells that an attempt began. Only dashboards need to know.
-    pub(super) async fn tell_started(&self, action: &AssignedAction, worker: &str) {
-        if let Err(status) = self.dispatcher.step_event(event(action, worker, step_event::STARTED)).await {
+    pub(super) async fn tell_started(&self, action: &AssignedAction, worker: &str, at: DateTime<Utc>) {
+        let started = StepEvent { at: Some(at.into()), ..event(action, worker, step_event::STARTED) };
+        if let Err(status) = self.dispatcher.step_event(started).await {
             tracing::debug!(run = action.task_run, reason = %Answered::from(status), "the start of a run was not told");
         }
     }

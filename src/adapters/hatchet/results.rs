@@ -2,6 +2,7 @@
 
 use super::{
     Shared, failed,
+    rest::TaskEvent,
     wire::{
         dispatcher::{RunEnded, StepResult},
         output::{decode, decode_failure},
@@ -27,6 +28,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 const LAST_LOOK: Duration = Duration::from_secs(15);
 /// How long a run with an id of ours may take to be found once its schedule is gone: the engine's log is behind.
 const APPEARS: Duration = Duration::from_secs(5);
+/// How far the engine's log may be behind with a run that is known to have started or ended.
+const BEHIND: Duration = Duration::from_secs(2);
 /// How often that is looked for.
 const LOOK: Duration = Duration::from_millis(250);
 /// Ids of ours whose runs are remembered.
@@ -136,7 +139,8 @@ impl Shared {
         Ok(result)
     }
 
-    pub(super) async fn wait(&self, id: &TaskId) -> Result<TaskResult> {
+    /// Waits for the end of a run; of one that was started just now, if `is_new`.
+    pub(super) async fn wait(&self, id: &TaskId, is_new: bool) -> Result<TaskResult> {
         let unknown = || Error::UnknownTaskId { task_id: id.clone() };
         let run = loop {
             if self.taken_back.get(id).is_some() {
@@ -149,7 +153,8 @@ impl Shared {
             }
         };
         let mut wait = self.waits.wait(&self.dispatcher, &run);
-        let mut pause = FIRST_LOOK;
+        // The stream is slow to tell of ends that were before it was asked.
+        let mut pause = if is_new { FIRST_LOOK } else { Duration::ZERO };
         loop {
             let told = tokio::select! {
                 told = wait.told() => Some(told),
@@ -170,7 +175,7 @@ impl Shared {
                 Some(_) => {}
                 None => return Err(unknown()),
             }
-            pause = (pause * 2).min(LAST_LOOK).mul_f64(0.75 + fastrand::f64() / 4.0);
+            pause = (pause * 2).clamp(FIRST_LOOK, LAST_LOOK).mul_f64(0.75 + fastrand::f64() / 4.0);
         }
     }
 
@@ -243,16 +248,27 @@ impl Shared {
         Some(known.map_or_else(|| TaskName::new(name.as_str()), |task| task.name.clone()))
     }
 
-    /// Attempts and times as the engine's log has them, which may be behind.
+    /// What the engine's log has of a run, once it has what is known already, or after a while.
+    async fn events_of(&self, result: &TaskResult, task_run: &str) -> Vec<TaskEvent> {
+        let known = if result.is_cancelled() { &["CANCELLED", TOO_LATE][..] } else { &["STARTED"] };
+        let given_up = tokio::time::Instant::now() + BEHIND;
+        loop {
+            match self.rest.events_of(task_run).await {
+                Ok(events) if events.iter().any(|event| known.contains(&&*event.event_type)) => return events,
+                Ok(events) if tokio::time::Instant::now() >= given_up => return events,
+                Ok(_) => tokio::time::sleep(LOOK / 5).await,
+                Err(status) => {
+                    tracing::debug!(id = %result.task_id, reason = %super::Answered::from(status), "no facts of a run");
+                    return Vec::new();
+                }
+            }
+        }
+    }
+
+    /// Attempts and times as the engine's log has them.
     async fn add_facts(&self, result: &mut TaskResult, task_run: &str) {
         let may_be_late = result.is_cancelled() && result.error.is_some();
-        let events = match self.rest.events_of(task_run).await {
-            Ok(events) => events,
-            Err(status) => {
-                tracing::debug!(id = %result.task_id, reason = %super::Answered::from(status), "no facts of a run");
-                Vec::new()
-            }
-        };
+        let events = self.events_of(result, task_run).await;
         for event in &events {
             match &*event.event_type {
                 "STARTED" if event.retry_count + 1 >= result.attempt => {

@@ -3,7 +3,8 @@
 use super::{
     Shared,
     context::{Facts, HatchetContext, Lines},
-    held::{Held, Key},
+    definition::{DURABLE_SLOTS, FRAMEWORK_SLOTS, pool},
+    held::{Held, Holding, Key},
     report::Report,
     wire::{
         dispatcher::AssignedAction,
@@ -16,7 +17,7 @@ use crate::{
     adapters::{Delivery, DeliveryHandler, Disposition, Shutdown, Stop, StopReason},
     task::{Arguments, FailureKind, TaskDefinition, TaskFailure, TaskName},
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::AtomicI64},
@@ -35,10 +36,34 @@ pub(super) struct Runner {
     pub(super) tasks: HashMap<String, Arc<TaskDefinition>>,
     pub(super) held: Arc<Held>,
     pub(super) lines: Lines,
-    /// The engine counts slots too, but gives some away before they are free here.
-    pub(super) slots: Arc<Semaphore>,
-    pub(super) framework_slots: Arc<Semaphore>,
+    pub(super) slots: Slots,
     pub(super) shutdown: Shutdown,
+}
+
+/// The engine counts slots too, but gives some away before they are free here.
+pub(super) struct Slots {
+    user: Semaphore,
+    durable: Semaphore,
+    framework: Semaphore,
+}
+
+impl Slots {
+    pub(super) fn new(user: usize, framework: usize) -> Self {
+        let user = user.min(Semaphore::MAX_PERMITS);
+        Self {
+            user: Semaphore::new(user),
+            durable: Semaphore::new(user),
+            framework: Semaphore::new(framework),
+        }
+    }
+
+    fn of(&self, task: &TaskDefinition) -> &Semaphore {
+        match pool(task) {
+            FRAMEWORK_SLOTS => &self.framework,
+            DURABLE_SLOTS => &self.durable,
+            _ => &self.user,
+        }
+    }
 }
 
 /// What is needed for an attempt again and again.
@@ -54,31 +79,28 @@ impl Runner {
     /// Runs one assigned attempt and tells what became of it.
     pub(super) async fn run(self: Arc<Self>, action: AssignedAction, worker: Arc<str>) {
         let stop = Stop::default();
-        let Some(_holding) = self.held.hold(Key::of(&action), &stop) else {
+        let Some(holding) = self.held.hold(Key::of(&action), &stop) else {
             tracing::debug!(run = action.task_run, "a run was assigned twice");
             return;
         };
+        let started_at = now();
         let telling = {
             let (shared, action, worker) = (self.shared.clone(), action.clone(), worker.clone());
-            tokio::spawn(async move { shared.tell_started(&action, &worker).await })
+            tokio::spawn(async move { shared.tell_started(&action, &worker, started_at).await })
         };
         let report = match self.tasks.get(&action.action) {
-            Some(task) => self.attempt(&action, task.clone(), &worker, &stop).await,
+            Some(task) => {
+                let attempt = self.read(&action, task, &worker, stop, started_at);
+                self.attempt(attempt, self.slots.of(task), &holding).await
+            }
             None => unknown(&action),
         };
         self.shared.tell(&action, &worker, report).await;
         drop(telling);
     }
 
-    async fn attempt(
-        &self,
-        action: &AssignedAction,
-        task: Arc<TaskDefinition>,
-        worker: &Arc<str>,
-        stop: &Stop,
-    ) -> Report {
-        let attempt = self.read(action, task, worker, stop);
-        let slots = if self.is_own(&attempt) { &self.framework_slots } else { &self.slots };
+    async fn attempt(&self, mut attempt: Attempt, slots: &Semaphore, holding: &Holding) -> Report {
+        let stop = &attempt.stop.clone();
         loop {
             let disposition = {
                 let permit = tokio::select! {
@@ -87,6 +109,7 @@ impl Runner {
                 };
                 // Never closed.
                 let _permit = permit;
+                attempt.check_time();
                 self.handler.handle(attempt.delivery()).await
             };
             match disposition {
@@ -103,17 +126,21 @@ impl Runner {
                         false => Report::Nothing,
                     };
                 }
+                // It hears nothing more of what it ended itself.
+                _ if holding.ended_there() => return Report::Nothing,
                 other => return self.report(&attempt, other),
             }
         }
     }
 
-    fn is_own(&self, attempt: &Attempt) -> bool {
-        let name = &attempt.context.facts().task_name;
-        crate::adapters::FRAMEWORK_TASKS.contains(&name.as_str())
-    }
-
-    fn read(&self, action: &AssignedAction, task: Arc<TaskDefinition>, worker: &Arc<str>, stop: &Stop) -> Attempt {
+    fn read(
+        &self,
+        action: &AssignedAction,
+        task: &Arc<TaskDefinition>,
+        worker: &Arc<str>,
+        stop: Stop,
+        started_at: DateTime<Utc>,
+    ) -> Attempt {
         let invalid = |reason: &str| {
             tracing::warn!(run = action.task_run, task = %task.name, reason, "a run cannot be read");
             TaskFailure::new(FailureKind::InvalidInput, reason)
@@ -131,14 +158,13 @@ impl Runner {
             action: action.clone(),
             worker: worker.clone(),
             task_name: task.name.clone(),
-            definition: Some(task),
+            definition: Some(task.clone()),
             task_data,
             queued_at: sent.queued_at,
             lines: self.lines.clone(),
             pieces: AtomicI64::new(0),
-            stop: stop.clone(),
         });
-        Attempt { context, arguments, sent, stop: stop.clone(), started_at: Utc::now() }
+        Attempt { context, arguments, sent, stop, started_at }
     }
 
     /// Waits without a slot. Answers whether it may go on.
@@ -163,10 +189,6 @@ impl Runner {
     }
 
     fn report(&self, attempt: &Attempt, disposition: Disposition) -> Report {
-        // The engine ended the attempt, and hears nothing of it any more.
-        if matches!(attempt.stop.reason(), Some(StopReason::Cancel | StopReason::Lost)) {
-            return Report::Nothing;
-        }
         match disposition {
             Disposition::Done(result) => {
                 let text = output::encode(&result, attempt.sent.is_ours.then(|| attempt.facts()));
@@ -201,7 +223,23 @@ fn unknown(action: &AssignedAction) -> Report {
     Report::Failed { text: output::encode_failure(&failure, facts), again: false }
 }
 
+/// To the millisecond, as the facts of an attempt have it.
+fn now() -> DateTime<Utc> {
+    Utc::now().trunc_subsecs(3)
+}
+
 impl Attempt {
+    /// A call may say how long its task may wait; the engine knows only what the task itself says.
+    fn check_time(&mut self) {
+        let overrides = self.sent.overrides.as_deref();
+        let Some(limit) = overrides.and_then(|overrides| overrides.schedule_timeout) else { return };
+        let waits = self.sent.queued_at.map(|at| (self.started_at - at).to_std().unwrap_or_default());
+        if self.context.retry_count() == 0 && waits.is_some_and(|waited| waited > limit) {
+            let reason = "no worker took it within its schedule timeout";
+            self.arguments = Err(TaskFailure::new(FailureKind::Expired, reason));
+        }
+    }
+
     fn delivery(&self) -> Delivery {
         let mut delivery = Delivery::new(self.context.info(), self.arguments.clone(), self.stop.clone());
         delivery.mark.clone_from(&self.sent.mark);

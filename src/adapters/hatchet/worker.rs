@@ -3,10 +3,10 @@
 use super::{
     Answered, HatchetLabel, Shared,
     context::{Lines, send_lines},
-    definition::{FRAMEWORK_SLOTS, USER_SLOTS, actions, slots_of},
+    definition::{DURABLE_SLOTS, FRAMEWORK_SLOTS, USER_SLOTS, actions, slots_of},
     failed,
     held::{Held, look_after},
-    run::Runner,
+    run::{Runner, Slots},
     session::Session,
     wire::{
         dispatcher::{AssignedAction, Label, Register, RuntimeInfo, action_type},
@@ -22,11 +22,11 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     task::JoinSet,
     time::Instant,
 };
@@ -87,6 +87,7 @@ impl HatchetWorker {
     fn registration(&self, actions: impl Iterator<Item = String>) -> Register {
         let mut slots = HashMap::from([
             (USER_SLOTS.to_owned(), count(self.options.concurrency)),
+            (DURABLE_SLOTS.to_owned(), count(self.options.concurrency)),
             (FRAMEWORK_SLOTS.to_owned(), count(OWN_SLOTS)),
         ]);
         for task in self.options.tasks.iter() {
@@ -138,8 +139,7 @@ impl WorkerAdapter for HatchetWorker {
             tasks,
             held: held.clone(),
             lines,
-            slots: Arc::new(Semaphore::new(self.options.concurrency.min(Semaphore::MAX_PERMITS))),
-            framework_slots: Arc::new(Semaphore::new(OWN_SLOTS)),
+            slots: Slots::new(self.options.concurrency, OWN_SLOTS),
             shutdown: self.options.shutdown.clone(),
         });
         // All of it ends when this future is dropped: the engine misses the heartbeats and gives the runs to others.
@@ -253,6 +253,9 @@ async fn cancel(runner: Arc<Runner>, action: AssignedAction) {
     if stops.is_empty() {
         return;
     }
+    for (_, ended_there) in &stops {
+        ended_there.store(true, Ordering::Release);
+    }
     let reason = match runner.shared.workflows.details(&action.task_run).await {
         Ok(details) if matches!(details.status, run_status::QUEUED | run_status::RUNNING) => StopReason::Lost,
         Ok(_) => StopReason::Cancel,
@@ -261,5 +264,5 @@ async fn cancel(runner: Arc<Runner>, action: AssignedAction) {
             StopReason::Cancel
         }
     };
-    stops.iter().for_each(|stop| stop.fire(reason));
+    stops.iter().for_each(|(stop, _)| stop.fire(reason));
 }

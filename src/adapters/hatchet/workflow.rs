@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use futures_util::future::try_join_all;
 use std::{collections::HashMap, sync::Arc};
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// How many calls are made at once.
 const AT_ONCE: usize = 64;
@@ -124,7 +124,7 @@ impl WorkflowAdapter for HatchetSender {
 
     async fn run(&self, invocation: Invocation) -> Result<TaskResult> {
         let id = self.send(&invocation).await?;
-        self.wait(&id).await
+        self.shared.wait(&id, true).await
     }
 
     async fn result(&self, id: &TaskId) -> Result<TaskResult> {
@@ -132,7 +132,7 @@ impl WorkflowAdapter for HatchetSender {
     }
 
     async fn wait(&self, id: &TaskId) -> Result<TaskResult> {
-        self.shared.wait(id).await
+        self.shared.wait(id, false).await
     }
 
     async fn cancel(&self, id: &TaskId) -> Result<()> {
@@ -190,6 +190,12 @@ impl Shared {
             },
         };
         let selection = Selection { ids: vec![run], filter: None };
-        self.workflows.cancel(selection).await.map(drop).map_err(|status| failed("cancel a run", status))
+        match self.workflows.cancel(selection).await {
+            Ok(selected) if !selected.ids.is_empty() => Ok(()),
+            // It has ended, or there never was one.
+            Ok(_) => self.result(id).await.map(drop),
+            Err(status) if status.code() == Code::InvalidArgument => Err(unknown()),
+            Err(status) => Err(failed("cancel a run", status)),
+        }
     }
 }

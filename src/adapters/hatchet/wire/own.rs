@@ -14,6 +14,8 @@ use std::{collections::BTreeMap, sync::Arc};
 pub(crate) const OWN: &str = "_mageflow";
 /// The key of an id of ours, for runs that are not known by the engine's alone.
 pub(crate) const OWN_ID: &str = "_mageflow_id";
+/// A key that the engine adds to runs that have none.
+const TRACE: &str = "traceparent";
 /// What the keys begin with that the engine adds by itself.
 const OF_ENGINE: &str = "hatchet__";
 
@@ -99,6 +101,9 @@ pub(crate) struct Sent {
 struct Written<'a> {
     /// In milliseconds since 1970.
     at: i64,
+    /// Whether the task's data has what the engine adds where it is missing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    traced: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     mark: Option<&'a SignatureMark>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,6 +115,8 @@ struct Written<'a> {
 #[derive(Deserialize)]
 struct Read {
     at: i64,
+    #[serde(default)]
+    traced: bool,
     mark: Option<SignatureMark>,
     options: Option<Arc<TaskOptions>>,
     overrides: Option<Arc<TaskOverrides>>,
@@ -120,6 +127,7 @@ pub(crate) fn metadata(invocation: &Invocation, at: DateTime<Utc>, has_id: bool)
     let Invocation { mark, options, options_known, overrides, task_data, .. } = invocation;
     let own = serde_json::to_string(&Written {
         at: at.timestamp_millis(),
+        traced: task_data.as_ref().is_some_and(|data| data.contains_key(TRACE)),
         mark: mark.as_ref(),
         options: options_known.then_some(Differing(options)),
         overrides: overrides.as_deref().map(Said),
@@ -148,16 +156,18 @@ pub(crate) fn read_metadata(text: Option<&str>, is_child: bool) -> Result<(Optio
     data.remove(OWN_ID);
     let own = data.remove(OWN);
     data.retain(|key, _| !key.starts_with(OF_ENGINE));
-    let data = (!data.is_empty()).then(|| Arc::new(data));
     let sent = match own {
         Some(Value::String(own)) if !is_child => {
-            let Read { at, mark, options, overrides } = serde_json::from_str(&own)
+            let Read { at, traced, mark, options, overrides } = serde_json::from_str(&own)
                 .map_err(|_| "`_mageflow` in the metadata of the run is not what this version of the library writes")?;
+            if !traced {
+                data.remove(TRACE);
+            }
             Sent { mark, options, overrides, queued_at: DateTime::from_timestamp_millis(at), is_ours: true }
         }
         _ => Sent::default(),
     };
-    Ok((data, sent))
+    Ok(((!data.is_empty()).then(|| Arc::new(data)), sent))
 }
 
 /// Facts of an attempt that the engine does not keep with its outcome.

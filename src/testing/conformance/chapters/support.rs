@@ -1,7 +1,7 @@
 //! What several chapters use.
 
 use crate::{
-    Arguments, MageflowClient, RegisteredTask, TaskContext, TaskError, TaskFailure, TaskId, TaskName, TaskResult,
+    Arguments, Error, FailureKind, MageflowClient, RegisteredTask, TaskContext, TaskError, TaskFailure, TaskId, TaskName, TaskResult,
     adapters::Capabilities,
     testing::conformance::{
         Environment, Probe,
@@ -33,6 +33,17 @@ pub(super) const fn ms(millis: u64) -> Duration {
 pub(super) async fn ended(mage: &MageflowClient, task: &str, arguments: Arguments) -> TaskResult {
     let id = mage.submit(task, arguments).await.expect("an id");
     mage.wait(&id).await.expect("an end")
+}
+
+/// Submits a task that nobody knows: an engine that knows as much refuses it, another one lets it fail.
+pub(super) async fn unknown(mage: &MageflowClient, task: &str, arguments: Arguments) {
+    let id = match mage.submit(task, arguments).await {
+        Err(Error::UnrecognizedTask { name, .. }) => return assert_eq!(name, task.into()),
+        submitted => submitted.expect("an id"),
+    };
+    let failure = failure(&mage.wait(&id).await.expect("an end"));
+    assert_eq!((failure.kind, failure.task_name), (FailureKind::UnknownTask, Some(task.into())));
+    assert!(failure.message.contains(task), "{}", failure.message);
 }
 
 /// Submits by name and waits for what the task returns.
