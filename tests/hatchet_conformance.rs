@@ -61,8 +61,13 @@ const STILL_RUNS: &str = "for the engine a run that waits for its next attempt r
 const ONE_TENANT: &str = "runs are known by their ids in the whole tenant; a namespace is a part of names";
 const OWN_IDS: &str = "the engine makes the ids of runs";
 
-const GAPS: [(&str, &str); 4] = [
+const SLOT_STAYS: &str = "a slot that is released stays taken in the engine";
+
+const GAPS: [(&str, &str); 7] = [
     ("a_shutdown_costs_no_attempt", COUNTS_ALL),
+    ("a_shutdown_at_once_gives_back_what_runs", COUNTS_ALL),
+    ("what_outlives_the_grace_period_runs_again_as_the_same_attempt", COUNTS_ALL),
+    ("a_task_that_waits_for_its_next_attempt_holds_no_slot", SLOT_STAYS),
     ("a_task_that_waits_for_its_next_attempt_is_pending", STILL_RUNS),
     ("two_engines_in_one_process_do_not_see_each_other", ONE_TENANT),
     ("an_id_of_ones_own_choice_stands_for_one_run", OWN_IDS),

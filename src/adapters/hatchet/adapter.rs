@@ -1,7 +1,10 @@
 //! L2, Hatchet engine. What it can do, and its two halves.
 
 use super::{
-    ENGINE, HatchetClient, HatchetContext, Shared, definition::{retries, workflow}, failed, worker::HatchetWorker,
+    ENGINE, HatchetClient, HatchetContext, Shared,
+    definition::{retries, workflow},
+    failed,
+    worker::HatchetWorker,
     workflow::HatchetSender,
 };
 use crate::{

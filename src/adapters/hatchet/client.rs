@@ -94,6 +94,10 @@ impl HatchetConnection {
         &self.calls
     }
 
+    pub(super) fn workflows(&self) -> &Workflows {
+        &self.workflows
+    }
+
     pub(super) fn rest(&self) -> &Rest {
         &self.rest
     }

@@ -3,7 +3,10 @@
 use super::{
     Shared,
     client::duration,
+    durable::{DurableStream, Invocation},
     failed,
+    held::Held,
+    replay::HatchetDurable,
     wire::{
         dispatcher::{AssignedAction, RefreshTimeout},
         events::{PutLog, PutStream},
@@ -11,7 +14,7 @@ use super::{
     },
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     task::{Json, NativeContext, TaskData, TaskDefinition, TaskExecutionInfo, TaskName},
 };
 use async_trait::async_trait;
@@ -46,7 +49,12 @@ pub(super) struct Facts {
     pub(super) task_name: TaskName,
     pub(super) task_data: Option<TaskData>,
     pub(super) queued_at: Option<DateTime<Utc>>,
+    /// Attempts that were made in runs before this one.
+    pub(super) before: u32,
+    pub(super) is_signed: bool,
     pub(super) lines: Lines,
+    pub(super) durable: Arc<DurableStream>,
+    pub(super) held: Arc<Held>,
     pub(super) pieces: AtomicI64,
 }
 
@@ -55,8 +63,33 @@ impl HatchetContext {
         Self(Arc::new(facts))
     }
 
+    /// What the engine remembers of this run. Of one task at a time there is one of these: each begins anew.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`](crate::Error::Unsupported) in a task whose option `durable` is not set.
+    pub fn durable(&self) -> Result<HatchetDurable> {
+        let Some(number) = self.0.action.invocation_count.filter(|_| self.is_durable()) else {
+            let what = format!("durable waits and children in `{}`, which is not durable", self.0.task_name);
+            return Err(Error::unsupported(super::ENGINE, what));
+        };
+        let of = Invocation { task_run: self.0.action.task_run.clone(), number };
+        Ok(HatchetDurable::new(self.clone(), self.0.durable.clone(), self.0.held.clone(), of))
+    }
+
+    fn is_durable(&self) -> bool {
+        self.0.definition.as_ref().is_some_and(|task| task.options.durable)
+    }
+
     pub(super) fn facts(&self) -> &Facts {
         &self.0
+    }
+
+    /// The number of this attempt, from 1. Signed runs have their attempts counted elsewhere: there it tells deliveries
+    /// apart, and a durable run that comes back from a wait is another one.
+    pub(super) fn attempt(&self) -> u32 {
+        let invocations = self.0.action.invocation_count.filter(|_| self.0.is_signed).unwrap_or(1);
+        let earlier = u32::try_from(invocations - 1).unwrap_or_default().saturating_add(self.0.before);
+        earlier.saturating_add(self.retry_count()).saturating_add(1)
     }
 
     /// The id of the workflow's run.
@@ -150,7 +183,7 @@ impl HatchetContext {
     pub(super) fn info(&self) -> TaskExecutionInfo {
         let Facts { action, task_name, task_data, queued_at, .. } = &*self.0;
         let id = action.workflow_run.as_str().into();
-        let attempt = self.retry_count().saturating_add(1);
+        let attempt = self.attempt();
         let mut info = TaskExecutionInfo::new(task_name.clone(), id, attempt, Box::new(self.clone()));
         if let Some(data) = task_data {
             info.task_data = data.clone();

@@ -1,7 +1,7 @@
 //! L2, Hatchet engine. Which workflows the engine has: it takes no runs of others, and may not say so.
 
 use super::{
-    Shared,
+    Answered, Shared,
     definition::{workflow, workflow_name},
     failed,
     wire::trigger::Trigger,
@@ -13,13 +13,9 @@ use crate::{
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
 };
 use tokio::sync::OnceCell;
 use tonic::Code;
-
-/// How long a run may take to appear before its workflow counts as missing.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What this process knows, and what it knows of the engine.
 #[derive(Debug, Default)]
@@ -76,40 +72,37 @@ impl Shared {
         cell.get_or_try_init(put).await.map(drop).map_err(|status| failed("declare a workflow", status))
     }
 
-    /// Makes sure that the engine has the workflow, as far as this process can. Answers whether that is to be looked at
-    /// once the first run was started.
-    pub(super) async fn prepare(&self, name: &TaskName, target: &Target<'_>, queue: Option<&str>) -> Result<bool> {
+    /// Makes sure that the engine has the workflow, as far as this process can.
+    ///
+    /// # Errors
+    /// [`Error::UnrecognizedTask`] if it has not: the engine may take a run all the same, of which nothing is heard again.
+    pub(super) async fn prepare(&self, name: &TaskName, target: &Target<'_>, queue: Option<&str>) -> Result<()> {
         match target.task {
-            Some(task) => self.declare(task, queue).await.map(|()| false),
+            Some(task) => self.declare(task, queue).await,
             // Only this library knows of it, so nobody else declares it.
             None if target.workflow != name.as_str() => {
                 let stranger = TaskDefinition::new(name.clone(), CallShape::default());
-                self.declare(&stranger, queue).await.map(|()| false)
+                self.declare(&stranger, queue).await
             }
-            None => {
-                let seen = self.declared.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(!seen.contains(&target.workflow))
-            }
+            None => self.look_for(name, &target.workflow).await,
         }
     }
 
-    /// Looks whether a run exists that the engine gave an id.
-    ///
-    /// # Errors
-    /// [`Error::UnrecognizedTask`] if it does not: the engine has no such workflow.
-    pub(super) async fn check_started(&self, name: &TaskName, workflow: &str, run: &str) -> Result<()> {
-        let started = tokio::time::Instant::now();
-        let mut pause = Duration::from_millis(20);
-        loop {
-            match self.workflows.details(run).await {
-                Ok(_) => break,
-                Err(status) if status.code() != Code::NotFound => return Err(failed("look at a run", status)),
-                Err(_) if started.elapsed() >= PATIENCE => return Err(self.unrecognized(name)),
-                Err(_) => tokio::time::sleep(pause).await,
-            }
-            pause *= 2;
+    /// Looks once whether there is a workflow of somebody else's.
+    async fn look_for(&self, name: &TaskName, workflow: &str) -> Result<()> {
+        let seen = || self.declared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen().contains(workflow) {
+            return Ok(());
         }
-        self.declared.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(workflow.to_owned());
+        match self.rest.has_workflow(&self.client.namespaced(workflow)).await {
+            Ok(true) => drop(seen().insert(workflow.to_owned())),
+            Ok(false) => return Err(self.unrecognized(name)),
+            // Without its REST API it can be sent all the same.
+            Err(status) => {
+                let reason = Answered::from(status);
+                tracing::warn!(task = %name, %reason, "whether a task is registered with Hatchet cannot be looked up");
+            }
+        }
         Ok(())
     }
 
@@ -121,7 +114,10 @@ impl Shared {
 
     fn unrecognized(&self, name: &TaskName) -> Error {
         let at = self.client.host_port();
-        Error::UnrecognizedTask { name: name.clone(), known: format!("those that workers registered with Hatchet at {at}") }
+        Error::UnrecognizedTask {
+            name: name.clone(),
+            known: format!("those that workers registered with Hatchet at {at}"),
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! L2, Hatchet engine. Tasks as the engine's workflows with one task each, and their names. Pure.
 
 use super::{
-    ENGINE, HatchetClient, HatchetTaskOptions, invalid,
+    ENGINE, HatchetClient, HatchetTaskOptions,
     client::{action, duration},
+    invalid,
     wire::workflows::{PutWorkflow, Task},
 };
 use crate::{
@@ -43,10 +44,15 @@ pub(super) fn workflow_name(task: &str, own: Option<&str>, queue: Option<&str>) 
     }
 }
 
-/// What a worker of these queues registers for a task: actions, which are the engine's queues.
-pub(super) fn actions(client: &HatchetClient, task: &TaskDefinition, queues: &[String]) -> Vec<String> {
+/// What a worker of these queues registers for a task: actions, which are the engine's queues, each behind the name of its
+/// workflow.
+pub(super) fn actions(client: &HatchetClient, task: &TaskDefinition, queues: &[String]) -> Vec<(String, String)> {
     let (name, own) = (task.name.as_str(), task.options.queue.as_deref());
-    let action_of = |workflow: &str| action(&client.namespaced(workflow), name);
+    let action_of = |workflow: &str| {
+        let workflow = client.namespaced(workflow);
+        let action = action(&workflow, name);
+        (workflow, action)
+    };
     let mut actions = Vec::new();
     for queue in queues {
         if *queue == own.unwrap_or(DEFAULT_QUEUE) {
@@ -171,13 +177,12 @@ fn check(name: &str) -> Result<()> {
     Err(invalid(format!("a task or queue cannot be named `{name}` there: only letters, digits, `.`, `-` and `_`")))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        adapters::hatchet::{HatchetConcurrency, HatchetDesiredLabel, HatchetRateLimit, HatchetSticky, HatchetWindow},
         adapters::hatchet::client::tests::client,
+        adapters::hatchet::{HatchetConcurrency, HatchetDesiredLabel, HatchetRateLimit, HatchetSticky, HatchetWindow},
         task::CallShape,
     };
     use std::sync::Arc;
@@ -239,19 +244,26 @@ mod tests {
             .on_failure("Alert");
         let client = client().task_options("t", native);
         let put = workflow(&client, &task("t", |_| {}), None).unwrap();
-        assert_eq!((put.event_triggers, put.cron_triggers), (vec!["dev_photo:uploaded".to_owned()], vec!["0 6 * * *".to_owned()]));
+        assert_eq!(
+            (put.event_triggers, put.cron_triggers),
+            (vec!["dev_photo:uploaded".to_owned()], vec!["0 6 * * *".to_owned()])
+        );
         let own = &put.tasks[0];
         assert_eq!((own.concurrency[0].max_runs, own.concurrency[0].strategy), (Some(2), Some(3)));
         assert_eq!((own.rate_limits[0].window, own.labels["gpu"].comparator), (Some(1), Some(3)));
         let failed = put.on_failure.unwrap();
         assert_eq!((failed.name.as_str(), failed.action.as_str()), ("alert", "dev_alert:alert"));
         let elsewhere = workflow(&client, &task("t", |_| {}), Some("b")).unwrap();
-        assert_eq!((elsewhere.name.as_str(), elsewhere.event_triggers.len(), elsewhere.cron_triggers.len()), ("dev_t--b", 0, 0));
+        assert_eq!(
+            (elsewhere.name.as_str(), elsewhere.event_triggers.len(), elsewhere.cron_triggers.len()),
+            ("dev_t--b", 0, 0)
+        );
     }
 
     #[test]
     fn what_the_engine_lacks_is_refused_by_name() {
-        let refused = |name: &str, change: fn(&mut TaskOptions)| workflow(&client(), &task(name, change), None).unwrap_err();
+        let refused =
+            |name: &str, change: fn(&mut TaskOptions)| workflow(&client(), &task(name, change), None).unwrap_err();
         let error = refused("t", |options| options.result_ttl = Some(Duration::ZERO));
         assert!(matches!(&error, Error::Unsupported { operation, .. } if operation.contains("`t`")), "{error}");
         assert!(refused("pkg.jobs:add", |_| {}).to_string().contains("`pkg.jobs:add`"));
@@ -261,7 +273,8 @@ mod tests {
     #[test]
     fn workers_register_for_what_they_serve() {
         let of = |task: &TaskDefinition, queues: &[&str]| {
-            actions(&client(), task, &queues.iter().map(|queue| (*queue).to_owned()).collect::<Vec<_>>())
+            let queues: Vec<_> = queues.iter().map(|queue| (*queue).to_owned()).collect();
+            actions(&client(), task, &queues).into_iter().map(|(_, action)| action).collect::<Vec<_>>()
         };
         let (plain, photos) = (task("t", |_| {}), task("p", |options| options.queue = Some("photos".into())));
         assert_eq!(of(&plain, &["default"]), ["dev_t:t"]);

@@ -94,7 +94,10 @@ impl Held {
             run.ended_there.store(true, Ordering::Release);
             run.stop.fire(StopReason::Lost);
         }
-        runs.insert(key.clone(), Run { stop: stop.clone(), ended_there: ended_there.clone(), since: Instant::now(), deadline: None });
+        runs.insert(
+            key.clone(),
+            Run { stop: stop.clone(), ended_there: ended_there.clone(), since: Instant::now(), deadline: None },
+        );
         Some(Holding { held: self.clone(), key, ended_there })
     }
 
@@ -103,6 +106,15 @@ impl Held {
         let runs = self.lock();
         let meant = runs.iter().filter(|(key, _)| key.task_run == task_run && key.retry_count == retry_count);
         meant.map(|(_, run)| (run.stop.clone(), run.ended_there.clone())).collect()
+    }
+
+    /// An invocation of a durable run is over here, though the run is not.
+    pub(super) fn evict(&self, task_run: &str, invocation: i32, reason: StopReason) {
+        let runs = self.lock();
+        for (_, run) in runs.iter().filter(|(key, _)| key.task_run == task_run && key.invocation == invocation) {
+            run.ended_there.store(true, Ordering::Release);
+            run.stop.fire(reason);
+        }
     }
 
     pub(super) fn stop_all(&self, reason: StopReason) {

@@ -8,18 +8,19 @@ mod config;
 mod context;
 mod declared;
 mod definition;
+mod durable;
 mod held;
 mod options;
+mod replay;
 mod report;
 mod rest;
 mod results;
 mod run;
 mod runs;
 mod session;
+mod starts;
 mod token;
 mod waits;
-// The durable tasks will need the rest.
-#[allow(dead_code)]
 mod wire;
 mod worker;
 mod workflow;
@@ -33,13 +34,14 @@ pub use self::{
         HatchetConcurrency, HatchetDesiredLabel, HatchetLabel, HatchetRateLimit, HatchetSticky, HatchetTaskOptions,
         HatchetWindow,
     },
+    replay::{HatchetChild, HatchetDurable, HatchetWait},
     runs::{HatchetRun, HatchetRunId, HatchetStatus, HatchetTaskRun, HatchetTrigger},
 };
 
 use self::{
     declared::Declared,
     rest::Rest,
-    results::Ids,
+    results::{Ids, Recent},
     waits::Waits,
     wire::{dispatcher::Dispatcher, events::EventsService, workflows::Workflows},
 };
@@ -63,6 +65,7 @@ struct Shared {
     declared: Declared,
     waits: Waits,
     ids: Ids,
+    sent: Recent,
     /// Schedules that this process took back: the engine forgets them.
     taken_back: Ids,
 }
@@ -81,6 +84,7 @@ impl Shared {
             declared: Declared::default(),
             waits: Waits::default(),
             ids: Ids::default(),
+            sent: Recent::default(),
             taken_back: Ids::default(),
         }
     }

@@ -22,7 +22,10 @@ const QUIET_TRIES: u32 = 2;
 #[derive(Debug)]
 pub(super) enum Report {
     Completed(String),
-    Failed { text: String, again: bool },
+    Failed {
+        text: String,
+        again: bool,
+    },
     /// The run is to end without an outcome.
     Cancel,
     /// The engine has ended the attempt itself.

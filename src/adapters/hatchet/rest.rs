@@ -57,6 +57,17 @@ struct Metadata {
     id: String,
 }
 
+#[derive(Deserialize)]
+struct Workflows {
+    #[serde(default)]
+    rows: Option<Vec<Named>>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
 /// What happened to a task.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,7 +123,8 @@ impl Rest {
             Ok::<_, Status>((status, body.map_err(Status::from_error)?.to_bytes()))
         };
         let answered = tokio::time::timeout(LIMIT, answered).await;
-        let (status, body) = answered.map_err(|_| Status::deadline_exceeded(format!("no answer within {LIMIT:?}")))??;
+        let (status, body) =
+            answered.map_err(|_| Status::deadline_exceeded(format!("no answer within {LIMIT:?}")))??;
         if !status.is_success() {
             return Err(refused(status, &body));
         }
@@ -124,6 +136,14 @@ impl Rest {
     pub(super) async fn pause(&self, worker: &str) -> Result<(), Status> {
         let path = format!("/api/v1/workers/{}", encoded(worker));
         self.call::<Value>(Method::PATCH, &path, Some(json!({"isPaused": true}))).await.map(drop)
+    }
+
+    /// Whether there is a workflow of this name.
+    pub(super) async fn has_workflow(&self, name: &str) -> Result<bool, Status> {
+        let path = format!("/api/v1/tenants/{}/workflows?limit=100&name={}", self.tenant, encoded(name));
+        // Names that begin so are found too.
+        let found: Workflows = self.call(Method::GET, &path, None).await?;
+        Ok(found.rows.unwrap_or_default().iter().any(|workflow| workflow.name == name))
     }
 
     /// The run that was sent with this id, if it has started to wait for a worker. Known some time after it did.
@@ -157,7 +177,7 @@ impl Rest {
 
     /// What happened to a task so far, as far as the engine's log has it.
     pub(super) async fn events_of(&self, task_run: &str) -> Result<Vec<TaskEvent>, Status> {
-        let path = format!("/api/v1/stable/tasks/{}/task-events?limit=1000", encoded(task_run));
+        let path = format!("/api/v1/stable/tasks/{}/task-events?limit=1000&offset=0", encoded(task_run));
         let events: TaskEvents = self.call(Method::GET, &path, None).await?;
         Ok(events.rows.unwrap_or_default())
     }

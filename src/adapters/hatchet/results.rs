@@ -20,6 +20,7 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
+use tokio::time::Instant;
 use tonic::Code;
 use uuid::Uuid;
 
@@ -27,9 +28,15 @@ use uuid::Uuid;
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 const LAST_LOOK: Duration = Duration::from_secs(15);
 /// How long a run with an id of ours may take to be found once its schedule is gone: the engine's log is behind.
-const APPEARS: Duration = Duration::from_secs(5);
+const APPEARS: Duration = Duration::from_secs(15);
 /// How far the engine's log may be behind with a run that is known to have started or ended.
 const BEHIND: Duration = Duration::from_secs(2);
+/// How long a busy engine may take to show a run that it has accepted.
+const SHOWS: Duration = Duration::from_secs(60);
+/// The same for one that somebody else may have started just now.
+const SHOWS_OTHERS: Duration = Duration::from_secs(2);
+/// Runs of which it is known when they were started.
+const MOST_RECENT: usize = 20_000;
 /// How often that is looked for.
 const LOOK: Duration = Duration::from_millis(250);
 /// Ids of ours whose runs are remembered.
@@ -58,6 +65,29 @@ impl Ids {
 
     fn get(&self, id: &TaskId) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.get(id).cloned()
+    }
+}
+
+/// Runs that this process started, and when: a busy engine shows them later than it answers.
+#[derive(Debug, Default)]
+pub(super) struct Recent(Mutex<(HashMap<String, Instant>, VecDeque<String>)>);
+
+impl Recent {
+    pub(super) fn note(&self, run: &str) {
+        let (times, order) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        times.insert(run.to_owned(), Instant::now());
+        order.push_back(run.to_owned());
+        if order.len() > MOST_RECENT
+            && let Some(oldest) = order.pop_front()
+        {
+            times.remove(&oldest);
+        }
+    }
+
+    /// Whether it was started here, not long ago.
+    fn may_show(&self, run: &str) -> bool {
+        let times = &self.0.lock().unwrap_or_else(PoisonError::into_inner).0;
+        times.get(run).is_some_and(|at| at.elapsed() < SHOWS)
     }
 }
 
@@ -111,11 +141,11 @@ impl Shared {
 
     /// The run of an id of ours that has no schedule any more.
     pub(super) async fn appeared(&self, id: &TaskId) -> Result<Option<String>> {
-        let given_up = tokio::time::Instant::now() + APPEARS;
+        let given_up = Instant::now() + APPEARS;
         loop {
             match self.run_of(id).await? {
                 Some(run) => return Ok(Some(run)),
-                None if tokio::time::Instant::now() >= given_up => return Ok(None),
+                None if Instant::now() >= given_up => return Ok(None),
                 None => tokio::time::sleep(LOOK).await,
             }
         }
@@ -131,7 +161,15 @@ impl Shared {
             None if self.schedule_of(id).await?.is_some() => return Ok(TaskResult::pending(id.clone(), None)),
             None => self.appeared(id).await?.ok_or_else(unknown)?,
         };
-        let (mut result, task_run) = self.looked_up(id, &run).await?.ok_or_else(unknown)?;
+        let shows_until = Instant::now() + SHOWS_OTHERS;
+        let (mut result, task_run) = loop {
+            match self.looked_up(id, &run).await? {
+                Some(found) => break found,
+                None if self.sent.may_show(&run) => return Ok(TaskResult::pending(id.clone(), None)),
+                None if Instant::now() >= shows_until => return Err(unknown()),
+                None => tokio::time::sleep(LOOK).await,
+            }
+        };
         // The engine itself keeps neither attempts nor times, but its log does.
         if result.attempt == 0 && result.status != TaskStatus::Pending {
             self.add_facts(&mut result, &task_run).await;
@@ -152,6 +190,7 @@ impl Shared {
                 None => break self.appeared(id).await?.ok_or_else(unknown)?,
             }
         };
+        let shows_until = Instant::now() + SHOWS_OTHERS;
         let mut wait = self.waits.wait(&self.dispatcher, &run);
         // The stream is slow to tell of ends that were before it was asked.
         let mut pause = if is_new { FIRST_LOOK } else { Duration::ZERO };
@@ -173,6 +212,10 @@ impl Shared {
                     return Ok(result);
                 }
                 Some(_) => {}
+                None if Instant::now() < shows_until || self.sent.may_show(&run) => {
+                    pause = LOOK;
+                    continue;
+                }
                 None => return Err(unknown()),
             }
             pause = (pause * 2).clamp(FIRST_LOOK, LAST_LOOK).mul_f64(0.75 + fastrand::f64() / 4.0);
@@ -251,11 +294,11 @@ impl Shared {
     /// What the engine's log has of a run, once it has what is known already, or after a while.
     async fn events_of(&self, result: &TaskResult, task_run: &str) -> Vec<TaskEvent> {
         let known = if result.is_cancelled() { &["CANCELLED", TOO_LATE][..] } else { &["STARTED"] };
-        let given_up = tokio::time::Instant::now() + BEHIND;
+        let given_up = Instant::now() + BEHIND;
         loop {
             match self.rest.events_of(task_run).await {
                 Ok(events) if events.iter().any(|event| known.contains(&&*event.event_type)) => return events,
-                Ok(events) if tokio::time::Instant::now() >= given_up => return events,
+                Ok(events) if Instant::now() >= given_up => return events,
                 Ok(_) => tokio::time::sleep(LOOK / 5).await,
                 Err(status) => {
                     tracing::debug!(id = %result.task_id, reason = %super::Answered::from(status), "no facts of a run");

@@ -1,23 +1,25 @@
 //! L2, Hatchet engine. One attempt: from what the engine assigns to a delivery, and from the disposition to a report.
 
 use super::{
-    Shared,
+    Answered, Shared,
     context::{Facts, HatchetContext, Lines},
     definition::{DURABLE_SLOTS, FRAMEWORK_SLOTS, pool},
+    durable::{DurableStream, Invocation},
     held::{Held, Holding, Key},
     report::Report,
     wire::{
         dispatcher::AssignedAction,
         input::{self, Payload},
         output,
-        own::{self, Sent, read_metadata},
+        own::{self, Sent, metadata_again, read_metadata},
+        workflows::Schedule,
     },
 };
 use crate::{
     adapters::{Delivery, DeliveryHandler, Disposition, Shutdown, Stop, StopReason},
     task::{Arguments, FailureKind, TaskDefinition, TaskFailure, TaskName},
 };
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::AtomicI64},
@@ -25,19 +27,23 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
-/// From this wait on, the slot is worth a call.
-const WORTH_RELEASING: Duration = Duration::from_millis(500);
-
 /// Runs what is assigned to a worker.
 pub(super) struct Runner {
     pub(super) shared: Arc<Shared>,
     pub(super) handler: Arc<dyn DeliveryHandler>,
-    /// By action: the task.
-    pub(super) tasks: HashMap<String, Arc<TaskDefinition>>,
+    /// By action.
+    pub(super) tasks: HashMap<String, Served>,
     pub(super) held: Arc<Held>,
     pub(super) lines: Lines,
+    pub(super) durable: Arc<DurableStream>,
     pub(super) slots: Slots,
     pub(super) shutdown: Shutdown,
+}
+
+/// A task, and the workflow in which it is.
+pub(super) struct Served {
+    pub(super) task: Arc<TaskDefinition>,
+    pub(super) workflow: String,
 }
 
 /// The engine counts slots too, but gives some away before they are free here.
@@ -50,11 +56,7 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) fn new(user: usize, framework: usize) -> Self {
         let user = user.min(Semaphore::MAX_PERMITS);
-        Self {
-            user: Semaphore::new(user),
-            durable: Semaphore::new(user),
-            framework: Semaphore::new(framework),
-        }
+        Self { user: Semaphore::new(user), durable: Semaphore::new(user), framework: Semaphore::new(framework) }
     }
 
     fn of(&self, task: &TaskDefinition) -> &Semaphore {
@@ -65,6 +67,9 @@ impl Slots {
         }
     }
 }
+
+/// A wait for the next attempt that is too long to hold a slot.
+const LONG: Duration = Duration::from_secs(5);
 
 /// What is needed for an attempt again and again.
 struct Attempt {
@@ -89,17 +94,20 @@ impl Runner {
             tokio::spawn(async move { shared.tell_started(&action, &worker, started_at).await })
         };
         let report = match self.tasks.get(&action.action) {
-            Some(task) => {
+            Some(Served { task, workflow }) => {
                 let attempt = self.read(&action, task, &worker, stop, started_at);
-                self.attempt(attempt, self.slots.of(task), &holding).await
+                self.attempt(attempt, workflow, self.slots.of(task), &holding).await
             }
             None => unknown(&action),
         };
+        if let Some(number) = action.invocation_count {
+            self.durable.forget(&Invocation { task_run: action.task_run.clone(), number });
+        }
         self.shared.tell(&action, &worker, report).await;
         drop(telling);
     }
 
-    async fn attempt(&self, mut attempt: Attempt, slots: &Semaphore, holding: &Holding) -> Report {
+    async fn attempt(&self, mut attempt: Attempt, workflow: &str, slots: &Semaphore, holding: &Holding) -> Report {
         let stop = &attempt.stop.clone();
         loop {
             let disposition = {
@@ -118,6 +126,11 @@ impl Runner {
                     if !self.rest(&attempt, after).await {
                         return self.interrupted(stop);
                     }
+                }
+                Disposition::Retry { after, .. }
+                    if after >= LONG && self.go_on_later(&attempt, workflow, after).await =>
+                {
+                    return Report::Cancel;
                 }
                 Disposition::Retry { after, failure } => {
                     let text = attempt.failure_text(&failure);
@@ -161,19 +174,49 @@ impl Runner {
             definition: Some(task.clone()),
             task_data,
             queued_at: sent.queued_at,
+            before: sent.before,
+            is_signed: sent.mark.is_some(),
+            durable: self.durable.clone(),
+            held: self.held.clone(),
             lines: self.lines.clone(),
             pieces: AtomicI64::new(0),
         });
         Attempt { context, arguments, sent, stop, started_at }
     }
 
-    /// Waits without a slot. Answers whether it may go on.
-    async fn rest(&self, attempt: &Attempt, after: Duration) -> bool {
-        if after >= WORTH_RELEASING
-            && let Err(error) = attempt.context.release_slot().await
-        {
-            tracing::debug!(%error, "a run that waits keeps its slot");
+    /// Has the engine start the next attempt of a signed task as a run of its own: nobody waits for this one, and it would hold
+    /// its slot. Answers whether that is so.
+    async fn go_on_later(&self, attempt: &Attempt, workflow: &str, after: Duration) -> bool {
+        let action = &attempt.context.facts().action;
+        if attempt.sent.mark.is_none() {
+            return false;
         }
+        let at = Utc::now() + TimeDelta::from_std(after).unwrap_or_default();
+        let payload = serde_json::from_str::<Payload<'_>>(&action.payload).ok();
+        let input = payload.and_then(|payload| payload.input).map_or("{}", serde_json::value::RawValue::get).to_owned();
+        let metadata = action.metadata.as_deref().and_then(|text| metadata_again(text, at, attempt.context.attempt()));
+        let schedule = Schedule {
+            name: workflow.to_owned(),
+            at: vec![at.into()],
+            input,
+            metadata,
+            priority: Some(action.priority),
+            ..Schedule::default()
+        };
+        if schedule.metadata.is_none() {
+            return false;
+        }
+        let scheduled = self.shared.workflows.schedule(schedule).await;
+        if let Err(status) = &scheduled {
+            let reason = Answered::from(status.clone());
+            tracing::warn!(run = action.task_run, %reason, "the next attempt waits here, in its slot");
+        }
+        scheduled.is_ok()
+    }
+
+    /// Waits, with the slot that the engine counts: releasing one leaves it taken there (engine 0.91, `ManualSlotRelease`
+    /// in `tasks.sql`). Answers whether it may go on.
+    async fn rest(&self, attempt: &Attempt, after: Duration) -> bool {
         tokio::select! {
             () = tokio::time::sleep(after) => true,
             () = self.shutdown.drain.cancelled() => true,
@@ -250,7 +293,7 @@ impl Attempt {
 
     fn facts(&self) -> own::Facts {
         own::Facts {
-            attempt: self.context.retry_count().saturating_add(1),
+            attempt: self.context.attempt(),
             started: self.started_at.timestamp_millis(),
             ended: Utc::now().timestamp_millis(),
         }

@@ -4,9 +4,10 @@ use super::{
     Answered, HatchetLabel, Shared,
     context::{Lines, send_lines},
     definition::{DURABLE_SLOTS, FRAMEWORK_SLOTS, USER_SLOTS, actions, slots_of},
+    durable::DurableStream,
     failed,
     held::{Held, look_after},
-    run::{Runner, Slots},
+    run::{Runner, Served, Slots},
     session::Session,
     wire::{
         dispatcher::{AssignedAction, Label, Register, RuntimeInfo, action_type},
@@ -25,11 +26,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tokio::{
-    sync::mpsc,
-    task::JoinSet,
-    time::Instant,
-};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Slots for the library's own tasks, besides those of the user's.
@@ -72,13 +69,13 @@ impl HatchetWorker {
     }
 
     /// The tasks by the actions for which the worker registers.
-    fn tasks(&self) -> HashMap<String, Arc<TaskDefinition>> {
+    fn tasks(&self) -> HashMap<String, Served> {
         let mut tasks = HashMap::new();
         let own = [self.options.framework_queue.clone()];
         for task in self.options.tasks.iter() {
             let queues = if Self::is_own(task) { &own[..] } else { &self.options.queues };
-            for action in actions(&self.shared.client, task, queues) {
-                tasks.insert(action, task.clone());
+            for (workflow, action) in actions(&self.shared.client, task, queues) {
+                tasks.insert(action, Served { task: task.clone(), workflow });
             }
         }
         tasks
@@ -133,12 +130,14 @@ impl WorkerAdapter for HatchetWorker {
         let session = Arc::new(session.map_err(|status| failed("register a worker", status))?);
         let (lines, to_send) = Lines::new();
         let held = Arc::new(Held::default());
+        let durable = Arc::new(DurableStream::new(self.shared.clone()));
         let runner = Arc::new(Runner {
             shared: self.shared.clone(),
             handler,
             tasks,
             held: held.clone(),
             lines,
+            durable: durable.clone(),
             slots: Slots::new(self.options.concurrency, OWN_SLOTS),
             shutdown: self.options.shutdown.clone(),
         });
@@ -147,6 +146,7 @@ impl WorkerAdapter for HatchetWorker {
         let (actions, assigned) = mpsc::unbounded_channel();
         aside.spawn(session.clone().listen(actions));
         aside.spawn(session.clone().stay_alive(ready));
+        aside.spawn(durable.keep(session.clone(), held.clone()));
         let shared = self.shared.clone();
         aside.spawn(async move { look_after(&shared, &held).await });
         let mut last = JoinSet::new();
@@ -242,7 +242,9 @@ impl Work {
             action_type::CANCEL => {
                 self.running.spawn(cancel(runner, action));
             }
-            other => tracing::warn!(action_type = other, run = action.task_run, "the engine asks for something unknown"),
+            other => {
+                tracing::warn!(action_type = other, run = action.task_run, "the engine asks for something unknown")
+            }
         }
     }
 }

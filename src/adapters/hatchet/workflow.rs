@@ -16,12 +16,12 @@ use super::{
 use crate::{
     adapters::{Invocation, WorkflowAdapter},
     error::{Error, Result},
-    task::{TaskId, TaskName, TaskResult},
+    task::{TaskId, TaskResult},
 };
 use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use futures_util::future::try_join_all;
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 use tonic::{Code, Status};
 
 /// How many calls are made at once.
@@ -42,7 +42,7 @@ impl HatchetSender {
         let shared = &self.shared;
         let queue = invocation.options.queue.as_deref();
         let target = shared.declared.target(&invocation.task, queue);
-        let is_to_be_seen = shared.prepare(&invocation.task, &target, queue).await?;
+        shared.prepare(&invocation.task, &target, queue).await?;
         if is_delayed(invocation) {
             shared.schedule(invocation, &target).await?;
             return Ok(invocation.id.clone());
@@ -56,9 +56,7 @@ impl HatchetSender {
         let trigger = shared.trigger(invocation, &target)?;
         let run = shared.workflows.trigger(trigger).await;
         let run = run.map_err(|status| shared.refused(&invocation.task, "start a run", status))?;
-        if is_to_be_seen {
-            shared.check_started(&invocation.task, &target.workflow, &run).await?;
-        }
+        shared.sent.note(&run);
         if invocation.may_be_foreign {
             shared.ids.note(&invocation.id, &run);
         }
@@ -69,14 +67,10 @@ impl HatchetSender {
     async fn send_together(&self, invocations: &[&Invocation]) -> Result<Vec<TaskId>> {
         let shared = &self.shared;
         let mut triggers = Vec::with_capacity(invocations.len());
-        // The place of the first run of each workflow that may not exist.
-        let mut to_be_seen: HashMap<String, (usize, &TaskName)> = HashMap::new();
-        for (place, invocation) in invocations.iter().enumerate() {
+        for invocation in invocations {
             let queue = invocation.options.queue.as_deref();
             let target = shared.declared.target(&invocation.task, queue);
-            if shared.prepare(&invocation.task, &target, queue).await? {
-                to_be_seen.entry(target.workflow.clone()).or_insert((place, &invocation.task));
-            }
+            shared.prepare(&invocation.task, &target, queue).await?;
             triggers.push(shared.trigger(invocation, &target)?);
         }
         let mut runs = Vec::with_capacity(triggers.len());
@@ -90,9 +84,7 @@ impl HatchetSender {
             }
             runs.extend(started);
         }
-        for (workflow, (place, name)) in to_be_seen {
-            shared.check_started(name, &workflow, &runs[place]).await?;
-        }
+        runs.iter().for_each(|run| shared.sent.note(run));
         Ok(runs.into_iter().map(TaskId::from).collect())
     }
 }
@@ -114,7 +106,8 @@ impl WorkflowAdapter for HatchetSender {
             ids[place] = id;
         }
         for chunk in alone.chunks(AT_ONCE) {
-            let sent = try_join_all(chunk.iter().map(async |(place, one)| Ok::<_, Error>((*place, self.send(one).await?))));
+            let sent =
+                try_join_all(chunk.iter().map(async |(place, one)| Ok::<_, Error>((*place, self.send(one).await?))));
             for (place, id) in sent.await? {
                 ids[place] = id;
             }
@@ -150,10 +143,11 @@ impl Shared {
         let unwritten = |error: serde_json::Error| Error::InvalidArguments { reason: error.to_string() };
         let shape = target.task.map(|task| &*task.shape);
         let has_id = is_delayed(invocation) || invocation.may_be_foreign;
+        let starts = Utc::now() + TimeDelta::from_std(invocation.delay.unwrap_or_default()).unwrap_or_default();
         let trigger = Trigger {
             name: self.client.namespaced(&target.workflow),
             input: input::encode(&invocation.task, &invocation.arguments, shape).map_err(unwritten)?,
-            metadata: Some(metadata(invocation, Utc::now(), has_id).map_err(unwritten)?),
+            metadata: Some(metadata(invocation, starts, has_id).map_err(unwritten)?),
             priority: Some(priority(invocation.options.priority)),
             ..Trigger::default()
         };

@@ -2,14 +2,6 @@
 
 use super::Timestamp;
 
-/// What the engine does once a condition holds.
-pub(crate) mod action {
-    pub(crate) const CREATE: i32 = 0;
-    pub(crate) const QUEUE: i32 = 1;
-    pub(crate) const CANCEL: i32 = 2;
-    pub(crate) const SKIP: i32 = 3;
-}
-
 /// What all conditions have.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Condition {

@@ -8,8 +8,6 @@ use tonic::{Status, Streaming};
 pub(crate) mod action_type {
     pub(crate) const START: i32 = 0;
     pub(crate) const CANCEL: i32 = 1;
-    /// From engine 0.98; only for tasks that were declared so.
-    pub(crate) const START_BATCH: i32 = 3;
 }
 
 /// What a worker tells of a task run.
@@ -17,16 +15,6 @@ pub(crate) mod step_event {
     pub(crate) const STARTED: i32 = 1;
     pub(crate) const COMPLETED: i32 = 2;
     pub(crate) const FAILED: i32 = 3;
-}
-
-/// What those hear who follow a run.
-pub(crate) mod run_event {
-    pub(crate) const STARTED: i32 = 1;
-    pub(crate) const COMPLETED: i32 = 2;
-    pub(crate) const FAILED: i32 = 3;
-    pub(crate) const CANCELLED: i32 = 4;
-    pub(crate) const TIMED_OUT: i32 = 5;
-    pub(crate) const STREAM: i32 = 6;
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -87,14 +75,6 @@ pub(crate) struct Registered {
 pub(crate) struct WorkerId {
     #[prost(string, tag = "1")]
     pub(crate) worker: String,
-}
-
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub(crate) struct UpsertLabels {
-    #[prost(string, tag = "1")]
-    pub(crate) worker: String,
-    #[prost(map = "string, message", tag = "2")]
-    pub(crate) labels: HashMap<String, Label>,
 }
 
 /// The engine reads the time without looking whether there is one.
@@ -215,42 +195,6 @@ pub(crate) struct StepResult {
     pub(crate) output: Option<String>,
 }
 
-/// By the id of a run, or by a key and a value of its metadata.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub(crate) struct Follow {
-    #[prost(string, optional, tag = "1")]
-    pub(crate) run: Option<String>,
-    #[prost(string, optional, tag = "2")]
-    pub(crate) key: Option<String>,
-    #[prost(string, optional, tag = "3")]
-    pub(crate) value: Option<String>,
-}
-
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub(crate) struct RunEvent {
-    #[prost(string, tag = "1")]
-    pub(crate) run: String,
-    #[prost(int32, tag = "2")]
-    pub(crate) resource_type: i32,
-    #[prost(int32, tag = "3")]
-    pub(crate) event_type: i32,
-    #[prost(string, tag = "4")]
-    pub(crate) resource: String,
-    #[prost(message, optional, tag = "5")]
-    pub(crate) at: Option<Timestamp>,
-    #[prost(string, tag = "6")]
-    pub(crate) payload: String,
-    /// Nothing comes after it.
-    #[prost(bool, tag = "7")]
-    pub(crate) hangup: bool,
-    #[prost(int32, optional, tag = "8")]
-    pub(crate) retries: Option<i32>,
-    #[prost(int32, optional, tag = "9")]
-    pub(crate) retry_count: Option<i32>,
-    #[prost(int64, optional, tag = "10")]
-    pub(crate) index: Option<i64>,
-}
-
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct RefreshTimeout {
     #[prost(string, tag = "1")]
@@ -319,10 +263,6 @@ impl Dispatcher {
         self.calls.unary::<_, Nothing>("/Dispatcher/ReleaseSlot", RunId { id: task_run }, self.limit).await.map(drop)
     }
 
-    pub(crate) async fn upsert_labels(&self, labels: UpsertLabels) -> Result<(), Status> {
-        self.calls.unary::<_, Registered>("/Dispatcher/UpsertWorkerLabels", labels, self.limit).await.map(drop)
-    }
-
     pub(crate) async fn unsubscribe(&self, worker: String) -> Result<(), Status> {
         self.calls.unary::<_, Registered>("/Dispatcher/Unsubscribe", WorkerId { worker }, self.limit).await.map(drop)
     }
@@ -333,10 +273,5 @@ impl Dispatcher {
         S: Stream<Item = RunId> + Send + 'static,
     {
         self.calls.exchange("/Dispatcher/SubscribeToWorkflowRuns", runs).await
-    }
-
-    /// Ends at once, without events, where the run has ended. Waits for the first.
-    pub(crate) async fn follow(&self, which: Follow) -> Result<Streaming<RunEvent>, Status> {
-        self.calls.answers("/Dispatcher/SubscribeToWorkflowEvents", which).await
     }
 }

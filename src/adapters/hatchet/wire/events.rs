@@ -21,13 +21,6 @@ pub(crate) struct PushEvent {
     pub(crate) scope: Option<String>,
 }
 
-/// The engine takes 1,000 at most.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub(crate) struct PushEvents {
-    #[prost(message, repeated, tag = "1")]
-    pub(crate) events: Vec<PushEvent>,
-}
-
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Event {
     #[prost(string, tag = "1")]
@@ -44,12 +37,6 @@ pub(crate) struct Event {
     pub(crate) metadata: Option<String>,
     #[prost(string, optional, tag = "7")]
     pub(crate) scope: Option<String>,
-}
-
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub(crate) struct Events {
-    #[prost(message, repeated, tag = "1")]
-    pub(crate) events: Vec<Event>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -101,11 +88,6 @@ impl EventsService {
 
     pub(crate) async fn push(&self, event: PushEvent) -> Result<Event, Status> {
         self.calls.unary("/EventsService/Push", event, self.limit).await
-    }
-
-    pub(crate) async fn push_all(&self, events: Vec<PushEvent>) -> Result<Vec<Event>, Status> {
-        let pushed: Events = self.calls.unary("/EventsService/BulkPush", PushEvents { events }, self.limit).await?;
-        Ok(pushed.events)
     }
 
     pub(crate) async fn log(&self, line: PutLog) -> Result<(), Status> {

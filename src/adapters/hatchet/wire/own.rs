@@ -31,7 +31,9 @@ pub(crate) fn survives(text: &str) -> bool {
                 None => return false,
             },
             b'-' | b'0'..=b'9' => {
-                let token = bytes[at..].iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
+                let token = bytes[at..]
+                    .iter()
+                    .take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
                 let end = at + token.count();
                 if !number_survives(&text[at..end]) {
                     return false;
@@ -93,6 +95,8 @@ pub(crate) struct Sent {
     pub(crate) options: Option<Arc<TaskOptions>>,
     pub(crate) overrides: Option<Arc<TaskOverrides>>,
     pub(crate) queued_at: Option<DateTime<Utc>>,
+    /// Attempts that were made in runs before this one.
+    pub(crate) before: u32,
     /// Whether a sender of ours started it, who understands outputs of ours.
     pub(crate) is_ours: bool,
 }
@@ -117,6 +121,8 @@ struct Read {
     at: i64,
     #[serde(default)]
     traced: bool,
+    #[serde(default)]
+    before: u32,
     mark: Option<SignatureMark>,
     options: Option<Arc<TaskOptions>>,
     overrides: Option<Arc<TaskOverrides>>,
@@ -142,6 +148,17 @@ pub(crate) fn metadata(invocation: &Invocation, at: DateTime<Utc>, has_id: bool)
     Ok(with_entry(&text, OWN, &serde_json::to_string(&own)?))
 }
 
+/// The metadata of a run that goes on where another one ended, after so many attempts.
+pub(crate) fn metadata_again(text: &str, at: DateTime<Utc>, before: u32) -> Option<String> {
+    let mut all: Map<String, Value> = serde_json::from_str(text).ok()?;
+    let mut own: Map<String, Value> = serde_json::from_str(all.get(OWN)?.as_str()?).ok()?;
+    own.insert("at".into(), at.timestamp_millis().into());
+    own.insert("before".into(), before.into());
+    all.retain(|key, _| !key.starts_with(OF_ENGINE));
+    all.insert(OWN.into(), serde_json::to_string(&own).ok()?.into());
+    serde_json::to_string(&all).ok()
+}
+
 /// What the metadata of a run says: the task's data, and what is ours.
 ///
 /// What a child was given by its parent is none of ours: the engine and the SDKs copy metadata from parents to children.
@@ -158,12 +175,12 @@ pub(crate) fn read_metadata(text: Option<&str>, is_child: bool) -> Result<(Optio
     data.retain(|key, _| !key.starts_with(OF_ENGINE));
     let sent = match own {
         Some(Value::String(own)) if !is_child => {
-            let Read { at, traced, mark, options, overrides } = serde_json::from_str(&own)
+            let Read { at, traced, before, mark, options, overrides } = serde_json::from_str(&own)
                 .map_err(|_| "`_mageflow` in the metadata of the run is not what this version of the library writes")?;
             if !traced {
                 data.remove(TRACE);
             }
-            Sent { mark, options, overrides, queued_at: DateTime::from_timestamp_millis(at), is_ours: true }
+            Sent { mark, options, overrides, queued_at: DateTime::from_timestamp_millis(at), before, is_ours: true }
         }
         _ => Sent::default(),
     };
@@ -208,7 +225,8 @@ mod tests {
         for kept in ["{}", r#"{"a":[1,-2.5,0.125,"1.0"],"b":null}"#, "999999999999999", r#""\\u0000""#, "0", "[true]"] {
             assert!(survives(kept), "{kept}");
         }
-        for changed in ["1.0", "1e3", "9007199254740993", r#"{"a":-0}"#, r#"["x\u0000"]"#, "1000000000000000", "2.000"] {
+        for changed in ["1.0", "1e3", "9007199254740993", r#"{"a":-0}"#, r#"["x\u0000"]"#, "1000000000000000", "2.000"]
+        {
             assert!(!survives(changed), "{changed}");
         }
     }
@@ -228,8 +246,12 @@ mod tests {
 
         let (data, sent) = read_metadata(Some(&text), false).unwrap();
         assert_eq!(data.unwrap().get("user"), Some(&json!("Zoë")));
-        assert_eq!((sent.mark, sent.queued_at, sent.is_ours), (Some(mark), Some(at), true));
+        assert_eq!((sent.mark.as_ref(), sent.queued_at, sent.is_ours), (Some(&mark), Some(at), true));
         assert_eq!((sent.options.unwrap().retries, sent.overrides.unwrap().retries), (0, Some(2)));
+        let again = metadata_again(&text, at + chrono::TimeDelta::seconds(1), 3).unwrap();
+        let (data, later) = read_metadata(Some(&again), false).unwrap();
+        assert_eq!((later.before, later.mark.as_ref(), data.is_some()), (3, sent.mark.as_ref(), true));
+        assert_eq!(later.queued_at, Some(at + chrono::TimeDelta::seconds(1)));
         // A child that somebody gave its parent's metadata.
         let (data, sent) = read_metadata(Some(&text), true).unwrap();
         assert!(data.is_some() && sent.mark.is_none() && !sent.is_ours);

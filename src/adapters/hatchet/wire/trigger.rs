@@ -6,9 +6,7 @@ use std::collections::HashMap;
 pub(crate) mod comparator {
     pub(crate) const EQUAL: i32 = 0;
     pub(crate) const NOT_EQUAL: i32 = 1;
-    pub(crate) const GREATER: i32 = 2;
     pub(crate) const GREATER_OR_EQUAL: i32 = 3;
-    pub(crate) const LESS: i32 = 4;
     pub(crate) const LESS_OR_EQUAL: i32 = 5;
 }
 

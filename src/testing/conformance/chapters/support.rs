@@ -1,7 +1,8 @@
 //! What several chapters use.
 
 use crate::{
-    Arguments, Error, FailureKind, MageflowClient, RegisteredTask, TaskContext, TaskError, TaskFailure, TaskId, TaskName, TaskResult,
+    Arguments, Error, FailureKind, MageflowClient, RegisteredTask, TaskContext, TaskError, TaskFailure, TaskId,
+    TaskName, TaskResult,
     adapters::Capabilities,
     testing::conformance::{
         Environment, Probe,
