@@ -59,7 +59,7 @@ impl Factory for Engine {
 const COUNTS_ALL: &str = "the engine's number of an attempt counts what a worker gave back";
 const STILL_RUNS: &str = "for the engine a run that waits for its next attempt runs";
 const ONE_TENANT: &str = "runs are known by their ids in the whole tenant; a namespace is a part of names";
-const OWN_IDS: &str = "the engine makes the ids of runs";
+const LATE: &str = "the engine starts what was delayed up to 5 s late";
 
 const SLOT_STAYS: &str = "a slot that is released stays taken in the engine";
 
@@ -70,7 +70,7 @@ const GAPS: [(&str, &str); 7] = [
     ("a_task_that_waits_for_its_next_attempt_holds_no_slot", SLOT_STAYS),
     ("a_task_that_waits_for_its_next_attempt_is_pending", STILL_RUNS),
     ("two_engines_in_one_process_do_not_see_each_other", ONE_TENANT),
-    ("an_id_of_ones_own_choice_stands_for_one_run", OWN_IDS),
+    ("a_delay_does_not_count_as_waiting_too_long", LATE),
 ];
 
 fn main() -> ExitCode {

@@ -46,8 +46,7 @@ impl TaskManagerAdapter for HatchetAdapter {
         Capabilities {
             durable_queue: true,
             shared_queue: true,
-            // Ids of signed runs are ours, and the engine's log, which has them, is behind.
-            tells_unknown: false,
+            tells_unknown: true,
             results: true,
             delay: true,
             priority: true,

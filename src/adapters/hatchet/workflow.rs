@@ -57,7 +57,7 @@ impl HatchetSender {
         let run = shared.workflows.trigger(trigger).await;
         let run = run.map_err(|status| shared.refused(&invocation.task, "start a run", status))?;
         shared.sent.note(&run);
-        if invocation.may_be_foreign {
+        if has_own_id(invocation) {
             shared.ids.note(&invocation.id, &run);
         }
         Ok(run.into())
@@ -84,7 +84,12 @@ impl HatchetSender {
             }
             runs.extend(started);
         }
-        runs.iter().for_each(|run| shared.sent.note(run));
+        for (invocation, run) in invocations.iter().zip(&runs) {
+            shared.sent.note(run);
+            if has_own_id(invocation) {
+                shared.ids.note(&invocation.id, run);
+            }
+        }
         Ok(runs.into_iter().map(TaskId::from).collect())
     }
 }
@@ -137,12 +142,18 @@ fn is_delayed(invocation: &Invocation) -> bool {
     invocation.delay.is_some_and(|delay| !delay.is_zero())
 }
 
+/// Whether somebody will ask for it by the id that we propose: there is no other one yet, or it is the one that follows from
+/// a signature.
+fn has_own_id(invocation: &Invocation) -> bool {
+    is_delayed(invocation) || invocation.may_be_foreign || invocation.mark.is_some()
+}
+
 impl Shared {
     /// A run to be started now.
     fn trigger(&self, invocation: &Invocation, target: &Target<'_>) -> Result<Trigger> {
         let unwritten = |error: serde_json::Error| Error::InvalidArguments { reason: error.to_string() };
         let shape = target.task.map(|task| &*task.shape);
-        let has_id = is_delayed(invocation) || invocation.may_be_foreign;
+        let has_id = has_own_id(invocation);
         let starts = Utc::now() + TimeDelta::from_std(invocation.delay.unwrap_or_default()).unwrap_or_default();
         let trigger = Trigger {
             name: self.client.namespaced(&target.workflow),
