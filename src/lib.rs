@@ -88,6 +88,8 @@ pub mod store;
 pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "python")]
+mod wire;
 
 #[doc(hidden)]
 pub mod __private {

@@ -8,11 +8,12 @@ use super::{
 use crate::{
     adapters::SignatureMark,
     task::{TaskData, TaskOptions, TaskOverrides},
+    wire::own,
 };
 use chrono::{DateTime, Utc};
-use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use std::{borrow::Cow, sync::Arc, sync::LazyLock};
+use std::{borrow::Cow, sync::Arc};
 
 /// What the names of all of them begin with.
 pub(crate) const PREFIX: &str = "_mageflow_";
@@ -29,23 +30,21 @@ pub(crate) const REPLY: &str = "_mageflow_reply";
 /// When it was sent, in milliseconds since 1970.
 pub(crate) const QUEUED_AT: &str = "_mageflow_queued_at";
 
-static DEFAULTS: LazyLock<TaskOptions> = LazyLock::new(TaskOptions::default);
-
 impl<'a> Labels<'a> {
     pub(crate) fn set_task_data(&mut self, data: &Map<String, Value>) {
         self.set_json(TASK_DATA, data);
     }
 
     pub(crate) fn set_mark(&mut self, mark: &SignatureMark) {
-        self.set_text(MARK, &format!("{}:{}", mark.epoch, mark.key));
+        self.set_text(MARK, &own::mark_text(mark));
     }
 
     pub(crate) fn set_options(&mut self, options: &TaskOptions) {
-        self.set_json(OPTIONS, &Differing(options));
+        self.set_json(OPTIONS, &own::Differing(options));
     }
 
     pub(crate) fn set_overrides(&mut self, overrides: &TaskOverrides) {
-        self.set_json(OVERRIDES, &Said(overrides));
+        self.set_json(OVERRIDES, &own::Said(overrides));
     }
 
     pub(crate) fn set_reply(&mut self, channel: &str) {
@@ -78,10 +77,7 @@ impl<'a> Labels<'a> {
     /// [`WireError::Label`].
     pub(crate) fn mark(&self) -> Result<Option<SignatureMark>, WireError> {
         let Some(text) = self.text(MARK) else { return Ok(None) };
-        let mark = text
-            .split_once(':')
-            .and_then(|(epoch, key)| Some(SignatureMark { key: key.parse().ok()?, epoch: epoch.parse().ok()? }));
-        mark.map(Some).ok_or(WireError::Label { name: MARK, expected: "an epoch and a signature key" })
+        own::mark_of(&text).map(Some).ok_or(WireError::Label { name: MARK, expected: "an epoch and a signature key" })
     }
 
     /// # Errors
@@ -123,65 +119,6 @@ const NO_DATA: WireError = WireError::Label { name: TASK_DATA, expected: "a JSON
 
 pub(super) fn data_of(json: &str) -> Result<TaskData, WireError> {
     serde_json::from_str::<Map<String, Value>>(json).map(Arc::new).map_err(|_| NO_DATA)
-}
-
-struct Differing<'a>(&'a TaskOptions);
-
-impl Serialize for Differing<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        // Taken apart, so that a new option cannot be left out.
-        let TaskOptions {
-            retries,
-            backoff,
-            timeout,
-            schedule_timeout,
-            priority,
-            queue,
-            result_ttl,
-            concurrency,
-            stagger,
-            durable,
-        } = self.0;
-        let plain = &*DEFAULTS;
-        entry(&mut map, "retries", retries, &plain.retries)?;
-        entry(&mut map, "backoff", backoff, &plain.backoff)?;
-        entry(&mut map, "timeout", timeout, &plain.timeout)?;
-        entry(&mut map, "schedule_timeout", schedule_timeout, &plain.schedule_timeout)?;
-        entry(&mut map, "priority", priority, &plain.priority)?;
-        entry(&mut map, "queue", queue, &plain.queue)?;
-        entry(&mut map, "result_ttl", result_ttl, &plain.result_ttl)?;
-        entry(&mut map, "concurrency", concurrency, &plain.concurrency)?;
-        entry(&mut map, "stagger", stagger, &plain.stagger)?;
-        entry(&mut map, "durable", durable, &plain.durable)?;
-        map.end()
-    }
-}
-
-struct Said<'a>(&'a TaskOverrides);
-
-impl Serialize for Said<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        let TaskOverrides { retries, backoff, timeout, schedule_timeout, priority, queue, result_ttl } = self.0;
-        entry(&mut map, "retries", retries, &None)?;
-        entry(&mut map, "backoff", backoff, &None)?;
-        entry(&mut map, "timeout", timeout, &None)?;
-        entry(&mut map, "schedule_timeout", schedule_timeout, &None)?;
-        entry(&mut map, "priority", priority, &None)?;
-        entry(&mut map, "queue", queue, &None)?;
-        entry(&mut map, "result_ttl", result_ttl, &None)?;
-        map.end()
-    }
-}
-
-fn entry<M: SerializeMap, T: Serialize + PartialEq>(
-    map: &mut M,
-    name: &'static str,
-    value: &T,
-    plain: &T,
-) -> Result<(), M::Error> {
-    if value == plain { Ok(()) } else { map.serialize_entry(name, value) }
 }
 
 #[cfg(test)]

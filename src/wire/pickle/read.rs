@@ -3,7 +3,7 @@ use super::{
     lines::{unescaped, unquoted},
     number::decimal,
 };
-use crate::adapters::taskiq::wire::{
+use crate::wire::{
     error::Limits,
     text::{push_float, push_string},
 };
