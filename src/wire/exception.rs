@@ -58,7 +58,7 @@ pub(crate) fn message(json: &str) -> String {
 }
 
 /// As Python shows a value of this sort. Containers stay JSON.
-fn repr(json: &str) -> String {
+pub(crate) fn repr(json: &str) -> String {
     match object::decoded(json) {
         Some(text) if text.contains('\'') || text.chars().any(char::is_control) => string(&text),
         Some(text) => format!("'{text}'"),

@@ -66,7 +66,6 @@ impl<'a> Pickled<'a> {
     ///
     /// # Errors
     /// If it is nested too deep, or grows too large since parts of it are repeated.
-    #[cfg(test)]
     pub(crate) fn to_json(&self) -> Result<String> {
         let mut out = String::new();
         self.write(self.root, &mut out, 0, Deeper::Fails)?;
