@@ -53,7 +53,10 @@ impl Factory for Installation {
     }
 }
 
-const GAPS: [(&str, &str); 0] = [];
+const GAPS: [(&str, &str); 2] = [
+    ("an_id_of_ones_own_choice_stands_for_one_run", "Celery takes a second message of one id as another run"),
+    ("an_unknown_id_cannot_be_cancelled", "Celery knows nothing of a task before its result"),
+];
 
 fn main() -> ExitCode {
     let Ok(address) = std::env::var("REDIS_URL") else {

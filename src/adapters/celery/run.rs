@@ -42,6 +42,9 @@ pub(super) struct Runner {
     pub(super) drain: CancellationToken,
 }
 
+/// Why a task is not begun that waited too long.
+const EXPIRED: &str = "expired";
+
 /// What is needed at the end of an attempt.
 struct Attempt {
     message: Arc<Message>,
@@ -191,7 +194,7 @@ impl Runner {
             None if self.revoked.has(&message.id) => return Some(self.revoke(attempt, "revoked")),
             None => {}
         }
-        message.expires().filter(|limit| *limit <= Utc::now()).map(|_| self.revoke(attempt, "expired"))
+        message.expires().filter(|limit| *limit <= Utc::now()).map(|_| self.revoke(attempt, EXPIRED))
     }
 
     /// The end of a task that ran already and whose worker was lost between its result and the acknowledgement.
@@ -296,7 +299,14 @@ impl Runner {
     /// The end of a task that was ended, or never begun.
     fn revoke(&self, attempt: &Attempt, reason: &str) -> Finish {
         let mut finish = Finish::acknowledge(attempt.hold.clone());
-        let meta = self.meta(attempt, REVOKED, failure::revoked(reason));
+        let mut meta = self.meta(attempt, REVOKED, failure::revoked(reason));
+        if reason == EXPIRED {
+            // It was not begun, this time.
+            meta.facts.attempt = attempt.message.retries();
+            let task = TaskName::from(&*attempt.message.task);
+            let failure = TaskFailure::new(FailureKind::Expired, String::new());
+            meta.facts.failure = Some(failure.of(&task, meta.facts.attempt));
+        }
         finish.parts.extend(part_of(&attempt.message, REVOKED, meta.result.clone()));
         if attempt.has_result {
             finish.records.push(self.shared.record(&meta, attempt.ttl));
