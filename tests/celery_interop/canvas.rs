@@ -1,8 +1,17 @@
 //! Chains, groups and chords with tasks of both languages in every position, called by a Python client; and what happens when
 //! one of them fails.
 
-use crate::world::{World, fresh};
+use crate::{
+    python::until,
+    world::{World, fresh},
+};
+use chrono::DateTime;
+use mageflow::{
+    adapters::celery::{CeleryCall, CeleryCanvas, CeleryValue},
+    args,
+};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Every way to give each `{}` of an expression one of the languages.
 fn spoken(expression: &str) -> Vec<String> {
@@ -194,4 +203,83 @@ async fn a_large_chord_and_saved_groups() {
         assert get(chord([sig("py.replaced", 5), r.const()], r.xsum()).delay()) == 13
     "#;
     world.python(script, Value::Null).await;
+}
+
+fn call(language: &str, task: &str, args: mageflow::Arguments) -> CeleryCall {
+    CeleryCall::task(format!("{language}.{task}"), args)
+}
+
+/// The same shapes, called by a Rust client.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rust_calls_every_shape() {
+    let Some(world) = World::new().await else { return };
+    let canvas = CeleryCanvas::connect(world.app()).await.unwrap();
+    let mut count = 0;
+    for a in ["py", "rust"] {
+        for b in ["py", "rust"] {
+            let add = |language, n: i64| call(language, "add", args![n]);
+            let seven = |language| call(language, "const", args![]);
+            let sum = |language| call(language, "xsum", args![]);
+            let cases = [
+                (call(a, "add", args![1, y = 2]), json!(3)),
+                (CeleryCall::chain([call(a, "add", args![1, 2]), add(b, 10), add(a, 100)]), json!(113)),
+                (CeleryCall::chain([call(a, "add", args![1, 2]), seven(b).immutable(), add(a, 1)]), json!(8)),
+                (CeleryCall::group([seven(a), call(b, "add", args![1, 2])]), json!([7, 3])),
+                (CeleryCall::group([seven(a), CeleryCall::group([seven(b), seven(a)])]), json!([7, 7, 7])),
+                (CeleryCall::chord([seven(a), seven(b)], sum(a)), json!(14)),
+                (CeleryCall::chord([seven(a), seven(b)], CeleryCall::chain([sum(b), add(a, 1)])), json!(15)),
+                (CeleryCall::chord([seven(a), seven(b)], CeleryCall::group([sum(a), sum(b)])), json!([14, 14])),
+                (CeleryCall::chord([CeleryCall::chain([seven(a), add(b, 1)]), seven(a)], sum(b)), json!(15)),
+                (CeleryCall::chord([CeleryCall::chord([seven(a), seven(b)], sum(a)), seven(b)], sum(b)), json!(21)),
+                (
+                    CeleryCall::chain([seven(a), CeleryCall::group([add(a, 1), add(b, 2)]), sum(b), add(a, 1)]),
+                    json!(18),
+                ),
+                (CeleryCall::chain([CeleryCall::group([seven(a), seven(b)]), sum(b)]), json!(14)),
+                (CeleryCall::chain([seven(a), CeleryCall::group([add(a, 1), add(b, 2)])]), json!([8, 9])),
+                (CeleryCall::chain([CeleryCall::chain([seven(b), add(a, 1)]), add(b, 1)]), json!(9)),
+                (CeleryCall::chain([seven(a), add(b, 1).countdown(Duration::from_millis(100)).priority(9)]), json!(8)),
+                (CeleryCall::chord(Vec::new(), call(a, "same", args![])), json!([])),
+            ];
+            count += cases.len();
+            let runs = cases.into_iter().enumerate().map(|(number, (case, want))| {
+                let canvas = canvas.clone();
+                async move {
+                    let got = tokio::time::timeout(Duration::from_secs(40), canvas.run(case)).await;
+                    let got = got.unwrap_or_else(|_| panic!("case {number} of {a} and {b} does not end")).unwrap();
+                    assert_eq!(got.to_value(), want, "case {number} of {a} and {b}");
+                }
+            });
+            futures_util::future::join_all(runs).await;
+            let failed = canvas.run(CeleryCall::chain([seven(a), call(b, "fail", args![]), add(a, 1)])).await;
+            assert!(matches!(failed, Err(mageflow::Error::TaskFailed { .. })), "{failed:?}");
+            let failed = canvas.run(CeleryCall::chord([seven(a), call(b, "fail", args![])], sum(a))).await.unwrap_err();
+            assert!(failed.to_string().contains("Dependency"), "{failed}");
+            let key = fresh("link");
+            let linked = call(a, "add", args![1, 2]).link(call(b, "note", args![&*key]));
+            let sent = canvas.send(linked).await.unwrap();
+            assert_eq!(canvas.wait(&sent).await.unwrap().as_str(), "3");
+            until("the callback is called", || world.ask::<i64>(redis::cmd("LLEN").arg(&key)) == 1).await;
+        }
+    }
+    eprintln!("{count} cases hold");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_of_pythons_types_can_be_sent() {
+    let Some(world) = World::new().await else { return };
+    let canvas = CeleryCanvas::connect(world.app()).await.unwrap();
+    let id = uuid::Uuid::from_u128(5);
+    let typed = args![
+        CeleryValue::decimal("1.50"),
+        CeleryValue::uuid(id),
+        CeleryValue::bytes(b"\xff\x00"),
+        CeleryValue::datetime(DateTime::UNIX_EPOCH)
+    ];
+    let key = fresh("typed");
+    let call = CeleryCall::task("py.note", typed.arg(&*key));
+    canvas.run(call).await.unwrap();
+    let left: Vec<String> = world.ask(redis::cmd("LRANGE").arg(&key).arg(0).arg(-1));
+    let want = "[Decimal('1.50'), UUID('00000000-0000-0000-0000-000000000005'), b'\\xff\\x00', datetime.datetime(1970, 1, 1, 0, 0, tzinfo=datetime.timezone.utc)]";
+    assert_eq!(left, [want]);
 }

@@ -1,8 +1,8 @@
 //! L2, Celery engine. What it can do, and its two halves.
 
 use super::{
-    CeleryApp, CeleryContext, ENGINE, OWNER, Shared, backend::redis::RedisBackend, broker::redis::RedisBroker,
-    worker::CeleryWorker, workflow::CeleryWorkflow,
+    CeleryApp, CeleryCanvas, CeleryContext, ENGINE, OWNER, Shared, backend::redis::RedisBackend,
+    broker::redis::RedisBroker, worker::CeleryWorker, workflow::CeleryWorkflow,
 };
 use crate::{
     adapters::{
@@ -48,6 +48,11 @@ impl CeleryAdapter {
         let broker = Box::new(RedisBroker::new(link.clone(), layout, app.visibility_timeout));
         let backend = Box::new(RedisBackend::new(result_link, &app.result_prefix, app.result_expires));
         Ok(Self { shared: Arc::new(Shared { app, broker, backend, link }) })
+    }
+
+    /// Celery's own canvas on the same connection.
+    pub fn canvas(&self) -> CeleryCanvas {
+        CeleryCanvas::new(self.shared.clone())
     }
 
     /// The server that the broker is on.

@@ -7,6 +7,7 @@
 mod adapter;
 mod backend;
 mod broker;
+mod call;
 mod canvas;
 mod config;
 mod context;
@@ -17,7 +18,13 @@ mod wire;
 mod worker;
 mod workflow;
 
-pub use self::{adapter::CeleryAdapter, config::CeleryApp, context::CeleryContext};
+pub use self::{
+    adapter::CeleryAdapter,
+    call::{CeleryCall, CeleryCanvas, CeleryResult},
+    config::CeleryApp,
+    context::CeleryContext,
+    wire::values::CeleryValue,
+};
 
 use self::{
     backend::{Backend, Record},

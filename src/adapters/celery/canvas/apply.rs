@@ -235,7 +235,7 @@ impl Canvas<'_> {
         })?;
         for step in &mut steps {
             append(&mut step.options, "link_error", &errbacks);
-            with_end(step, |options| set_if_missing(options, "task_id", Some(map::text(&new_id()))))?;
+            freeze(step, depth)?;
         }
         let mut steps = steps.into_iter();
         let Some(first) = steps.next() else { return Err(WireError::Missing { field: "tasks" }) };
@@ -272,7 +272,7 @@ impl Canvas<'_> {
         }
         append(&mut body.options, "link", &link);
         append(&mut body.options, "link_error", &errbacks);
-        set_if_missing(&mut body.options, "task_id", Some(map::text(&new_id())));
+        freeze(&mut body, depth)?;
         set_if_missing(&mut body.options, "group_id", Some(map::text(&group)));
         ["chain", "chord", "group_id", "group_index"].iter().for_each(|name| drop(call.remove(name)));
         if let Some(parent) = parent {
@@ -302,12 +302,13 @@ impl Canvas<'_> {
         if members.unwrap_or_default().iter().any(|member| is_group(&Json::from_valid(*member))) {
             plan.trees.push((group, tuple.clone()));
         }
-        let children = match body.kind()? {
-            Kind::Group(tasks) => Some(tasks.iter().map(|task| ended_by(task, depth)).collect::<Result<Vec<_>, _>>()?),
-            _ => None,
-        };
-        let id = body.id().unwrap_or_default();
-        Ok(tuple_of(&id, Some(&tuple), children.as_deref()))
+        // Of a chain it is the result of the last step, whatever that is.
+        let ended = ended_by(&body, depth)?;
+        let parts = crate::wire::object::items("a result", ended.as_str())?;
+        let own = parts.first().map(|own| crate::wire::object::items("a result", own)).transpose()?.unwrap_or_default();
+        let null = Json::null();
+        let own = map::list([&own.first().map_or_else(Json::null, |id| Json::from_valid(*id)), &tuple]);
+        Ok(map::list([&own, &parts.get(1).map_or(null, |children| Json::from_valid(*children))]))
     }
 }
 
@@ -356,10 +357,7 @@ fn splice(steps: Vec<Signature>, plain: &mut Vec<Signature>, depth: usize) -> Re
         match step.kind()? {
             Kind::Chain(steps) => splice(steps, plain, depth)?,
             Kind::Group(tasks) if tasks.is_empty() && count > 1 => {}
-            Kind::Group(mut tasks) if tasks.len() == 1 => match tasks.pop() {
-                Some(only) => splice(vec![only], plain, depth)?,
-                None => {}
-            },
+            Kind::Group(tasks) if tasks.len() == 1 => splice(tasks, plain, depth)?,
             _ => plain.push(step),
         }
     }
@@ -379,12 +377,39 @@ fn with_end(step: &mut Signature, change: impl FnOnce(&mut Map)) -> Result<(), W
     Ok(())
 }
 
+/// Gives an id to each task whose result is one of this signature, so that it is known before they are sent.
+fn freeze(signature: &mut Signature, depth: usize) -> Result<(), WireError> {
+    let depth = deeper(depth)?;
+    match signature.kind()? {
+        Kind::Task => set_if_missing(&mut signature.options, "task_id", Some(map::text(&new_id()))),
+        Kind::Group(mut tasks) => {
+            set_if_missing(&mut signature.options, "task_id", Some(map::text(&new_id())));
+            tasks.iter_mut().try_for_each(|task| freeze(task, depth))?;
+            signature.set_tasks(&tasks);
+        }
+        Kind::Chain(mut steps) => {
+            let id = signature.options.get("task_id").cloned();
+            if let Some(last) = steps.last_mut() {
+                with_end(last, |options| set_if_missing(options, "task_id", id))?;
+                freeze(last, depth)?;
+            }
+            signature.set_tasks(&steps);
+        }
+        Kind::Chord { mut body, .. } => {
+            freeze(&mut body, depth)?;
+            signature.kwargs.set("body", body.to_json());
+        }
+    }
+    Ok(())
+}
+
 /// The result of a signature that has its ids.
 fn ended_by(signature: &Signature, depth: usize) -> Result<Tuple, WireError> {
     let depth = deeper(depth)?;
     let id = signature.id().unwrap_or_default();
     match signature.kind()? {
-        Kind::Task | Kind::Chain(_) => Ok(tuple_of(&id, None, None)),
+        Kind::Task => Ok(tuple_of(&id, None, None)),
+        Kind::Chain(steps) => steps.last().map_or_else(|| Ok(tuple_of(&id, None, None)), |last| ended_by(last, depth)),
         Kind::Chord { body, .. } => ended_by(&body, depth),
         Kind::Group(tasks) => {
             let children = tasks.iter().map(|task| ended_by(task, depth)).collect::<Result<Vec<_>, _>>()?;

@@ -100,6 +100,7 @@ impl Parcel {
     }
 
     /// Where it was sent to, as far as it says.
+    #[cfg(test)]
     pub(crate) fn route(&self) -> Route {
         let info = self.properties.get(DELIVERY_INFO).and_then(|json| Map::read(DELIVERY_INFO, json.as_str()).ok());
         let info = info.unwrap_or_default();

@@ -81,6 +81,12 @@ impl Signature {
         Self::container("celery.chord", "chord", kwargs)
     }
 
+    /// Replaces what a group or chain consists of.
+    pub(crate) fn set_tasks(&mut self, tasks: &[Signature]) {
+        let tasks: Vec<_> = tasks.iter().map(Signature::to_json).collect();
+        self.kwargs.set("tasks", map::list(&tasks));
+    }
+
     fn with_tasks(tasks: &[Signature]) -> Map {
         let tasks: Vec<_> = tasks.iter().map(Signature::to_json).collect();
         let mut kwargs = Map::default();

@@ -1,10 +1,14 @@
 //! What Celery's JSON says beyond JSON: types of Python in an envelope of two keys, and numbers and texts that strict JSON
 //! has not (`kombu/utils/json.py`).
 
+use super::times;
 use crate::wire::{
     object,
-    text::{end_of_string, push_key, push_string},
+    text::{end_of_string, push_string},
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use serde::Serialize;
 use std::borrow::Cow;
 
 const TYPE: &str = "__type__";
@@ -70,15 +74,66 @@ fn typed(fields: &object::Fields<'_>) -> Option<String> {
     }
 }
 
-/// A value of one of kombu's types.
-pub(crate) fn of_type(kind: &str, value: &str) -> String {
-    let mut out = String::from("{");
-    push_key(&mut out, TYPE);
-    push_string(&mut out, kind);
-    push_key(&mut out, VALUE);
-    out.push_str(value);
-    out.push('}');
-    out
+/// A value that arrives in Python as more than JSON has: as an argument or a returned value, or somewhere in one.
+///
+/// In Rust such values arrive as plain ones: times, dates and decimals as their texts, UUIDs in their usual form, bytes as
+/// text, or in Base64 where they are none.
+///
+/// ```
+/// use mageflow::adapters::celery::CeleryValue;
+///
+/// let price = CeleryValue::decimal("19.90");
+/// assert_eq!(serde_json::to_string(&price).unwrap(), r#"{"__type__":"decimal","__value__":"19.90"}"#);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CeleryValue {
+    #[serde(rename = "__type__")]
+    kind: &'static str,
+    #[serde(rename = "__value__")]
+    value: Value,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+enum Value {
+    Text(String),
+    Uuid { hex: String },
+}
+
+impl CeleryValue {
+    fn text(kind: &'static str, value: String) -> Self {
+        Self { kind, value: Value::Text(value) }
+    }
+
+    /// A `datetime` with its offset.
+    pub fn datetime(time: DateTime<Utc>) -> Self {
+        Self::text("datetime", times::text(time))
+    }
+
+    /// A `date`.
+    pub fn date(date: NaiveDate) -> Self {
+        Self::text("date", date.to_string())
+    }
+
+    /// A `time`.
+    pub fn time(time: NaiveTime) -> Self {
+        Self::text("time", time.to_string())
+    }
+
+    /// A `Decimal`, from its digits. Python refuses what is none.
+    pub fn decimal(digits: impl Into<String>) -> Self {
+        Self::text("decimal", digits.into())
+    }
+
+    /// A `UUID`.
+    pub fn uuid(id: uuid::Uuid) -> Self {
+        Self { kind: "uuid", value: Value::Uuid { hex: id.simple().to_string() } }
+    }
+
+    /// `bytes`.
+    pub fn bytes(bytes: &[u8]) -> Self {
+        Self::text("base64", STANDARD.encode(bytes))
+    }
 }
 
 /// The same with what Python writes and JSON has not: `NaN` and infinities become `null`, halves of surrogate pairs the sign
@@ -145,13 +200,13 @@ fn push_mended(out: &mut String, string: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::{Value as Tree, json};
 
     #[test]
     fn captured_types_become_plain_values() {
         // What `kombu.utils.json.dumps` of 5.7 makes of a datetime, a date, a time, a Decimal, a UUID and two sorts of bytes.
         let captured = r#"{"a": [{"__type__": "datetime", "__value__": "2020-01-02T03:04:05.000006+00:00"}, {"__type__": "date", "__value__": "2020-01-02"}, {"__type__": "time", "__value__": "01:02:00"}, {"__type__": "decimal", "__value__": "1.50"}, {"__type__": "uuid", "__value__": {"hex": "00000000000000000000000000000005"}}, {"__type__": "bytes", "__value__": "hi"}, {"__type__": "base64", "__value__": "/w=="}], "__type__": 1}"#;
-        let got: Value = serde_json::from_str(&plain(captured)).unwrap();
+        let got: Tree = serde_json::from_str(&plain(captured)).unwrap();
         let want = json!({"a": ["2020-01-02T03:04:05.000006+00:00", "2020-01-02", "01:02:00", "1.50",
             "00000000-0000-0000-0000-000000000005", "hi", "/w=="], "__type__": 1});
         assert_eq!(got, want);
@@ -164,14 +219,24 @@ mod tests {
             assert_eq!(plain(untouched), untouched);
         }
         assert!(matches!(plain("[1]"), Cow::Borrowed(_)));
-        assert_eq!(plain(&of_type("decimal", "\"1.5\"")), "\"1.5\"");
+        let uuid = uuid::Uuid::from_u128(5);
+        for (ours, want) in [
+            (CeleryValue::decimal("1.5"), "1.5"),
+            (CeleryValue::uuid(uuid), "00000000-0000-0000-0000-000000000005"),
+            (CeleryValue::bytes(b"\xff"), "/w=="),
+            (CeleryValue::date(NaiveDate::MIN), &*NaiveDate::MIN.to_string()),
+            (CeleryValue::datetime(DateTime::UNIX_EPOCH), "1970-01-01T00:00:00.000000+00:00"),
+            (CeleryValue::time(NaiveTime::MIN), "00:00:00"),
+        ] {
+            assert_eq!(plain(&serde_json::to_string(&ours).unwrap()), format!("\"{want}\""));
+        }
     }
 
     #[test]
     fn what_strict_json_refuses_is_mended() {
         let odd = r#"[NaN,-Infinity,Infinity,-1,"NaN \ud800 \udc00\ud83d\ude00 \\ud800 \" é",{"I":"\u00e9"}]"#;
         let mended = mended(odd);
-        let got: Value = serde_json::from_str(&mended).unwrap();
+        let got: Tree = serde_json::from_str(&mended).unwrap();
         assert_eq!(got, json!([null, null, null, -1, "NaN \u{fffd} \u{fffd}\u{1f600} \\ud800 \" é", {"I": "é"}]));
         for broken in ["\"", "\"\\", "\"\\u", "\"\\ud8", "é\"\\u00é", "-", "N", "\\"] {
             super::mended(broken);

@@ -73,7 +73,7 @@ fn topic_fits(pattern: &str, key: &str) -> bool {
     fn fits(pattern: &[&str], key: &[&str]) -> bool {
         match (pattern, key) {
             ([], []) => true,
-            (["#", rest @ ..], _) if rest.is_empty() => true,
+            (["#"], _) => true,
             (["#", rest @ ..], _) => (0..=key.len()).any(|skip| fits(rest, &key[skip..])),
             (["*", pattern @ ..], [_, key @ ..]) => fits(pattern, key),
             ([word, pattern @ ..], [first, key @ ..]) => word == first && fits(pattern, key),
