@@ -145,8 +145,7 @@ async fn until_empty(server: &Server) -> Vec<String> {
     let started = Instant::now();
     loop {
         let is_data = |key: &str| {
-            let kept =
-                [STORE, "celery-task-meta-", "celery-taskset-meta-", "_kombu.binding", "mageflow:taken:", "chaos-"];
+            let kept = [STORE, "celery-task-meta-", "celery-taskset-meta-", "_kombu.binding", "chaos-"];
             kept.iter().any(|prefix| key.starts_with(prefix))
         };
         let left: Vec<_> = server.keys("*").await.into_iter().filter(|key| !is_data(key)).collect();

@@ -13,7 +13,7 @@ use super::{
         map::{self, Map},
         message::{Message, MessageError},
         meta::{self, FAILURE, Meta, RETRY, REVOKED, STARTED, SUCCESS},
-        parcel::{Parcel, Route},
+        parcel::Route,
         times,
     },
     worker::Slot,
@@ -71,11 +71,12 @@ impl Runner {
         let hold = Arc::new(hold);
         let message =
             parcel.map_err(|error| Box::new(MessageError { id: None, task: None, error })).and_then(|parcel| {
-                let message = Message::read(&parcel, self.shared.app.accept_pickle, &Limits::default())?;
-                Ok((message, parcel))
+                let is_redelivered = parcel.is_redelivered();
+                let message = Message::read(parcel, self.shared.app.accept_pickle, &Limits::default())?;
+                Ok((message, is_redelivered))
             });
         let finish = match message {
-            Ok((message, parcel)) => self.run_message(message, &parcel, hold, route, slot).await,
+            Ok((message, is_redelivered)) => self.run_message(message, is_redelivered, hold, route, slot).await,
             Err(error) => self.refuse(error, hold, &route),
         };
         // Full while the server is away: then slots stay taken, and nothing more is fetched.
@@ -85,7 +86,7 @@ impl Runner {
     async fn run_message(
         &self,
         message: Message,
-        parcel: &Parcel,
+        is_redelivered: bool,
         hold: Arc<Hold>,
         route: Route,
         mut slot: Slot,
@@ -93,7 +94,7 @@ impl Runner {
         let stop = Stop::default();
         let run = self.revoked.run(&message.id, &stop);
         let made = self.said(&message).and_then(|said| {
-            let attempt = self.attempt(message, parcel, hold.clone(), route.clone(), &said)?;
+            let attempt = self.attempt(message, is_redelivered, hold.clone(), route.clone(), &said)?;
             Ok((said, attempt))
         });
         let (said, mut attempt) = match made {
@@ -145,7 +146,7 @@ impl Runner {
     fn attempt(
         &self,
         message: Message,
-        parcel: &Parcel,
+        is_redelivered: bool,
         hold: Arc<Hold>,
         route: Route,
         said: &Said,
@@ -157,7 +158,6 @@ impl Runner {
         let mark = message.mark().map_err(|error| of(&message, error))?;
         let is_wanted = !message.ignore_result().unwrap_or_default();
         let has_result = is_wanted && mark.is_none() && !FRAMEWORK_TASKS.contains(&task.as_str());
-        let is_redelivered = parcel.is_redelivered();
         let message = Arc::new(message);
         Ok(Attempt { message, hold, route, is_redelivered, started_at: Utc::now(), ttl, has_result })
     }

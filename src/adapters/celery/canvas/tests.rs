@@ -32,7 +32,7 @@ fn chord(header: &[Value], body: Value) -> Value {
 }
 
 fn read(parcel: &Parcel) -> Message {
-    Message::read(parcel, false, &Limits::default()).unwrap()
+    Message::read(parcel.clone(), false, &Limits::default()).unwrap()
 }
 
 fn applied(signature: Value, call: Value) -> (Plan, Vec<(Message, Route)>, String) {

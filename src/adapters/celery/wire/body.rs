@@ -1,6 +1,6 @@
 //! The bytes of a message: what serializers and compressions of kombu have made of its arguments.
 
-use super::{WireError, map, parcel::json_text};
+use super::{WireError, map};
 use crate::{
     task::Json,
     wire::{Limits, object, pickle::Pickled, text::deeper_than},
@@ -42,7 +42,7 @@ pub(crate) struct Body {
     pub(crate) embed: Embed,
 }
 
-/// The JSON text of bytes in whatever form they are.
+/// The JSON text of bytes in whatever form they are. That it is JSON is not looked at yet.
 ///
 /// # Errors
 /// If the form is not read, or is another one than it says.
@@ -62,8 +62,8 @@ pub(crate) fn text<'a>(
     let text = match content_type {
         // Messages of others may lack it; what they contain is told by itself.
         JSON | "" => match bytes {
-            Cow::Borrowed(bytes) => json_text(bytes)?,
-            Cow::Owned(bytes) => Cow::Owned(json_text(&bytes)?.into_owned()),
+            Cow::Borrowed(bytes) => Cow::Borrowed(object::utf8(bytes)?),
+            Cow::Owned(bytes) => Cow::Owned(object::utf8(&bytes)?.to_owned()),
         },
         PICKLE if pickle => Cow::Owned(Pickled::read(&bytes, limits)?.to_json()?),
         PICKLE => {

@@ -28,13 +28,13 @@ fn parcels_are_read_or_errors() {
         let Ok(parcel) = Parcel::decode(bytes, &LIMITS) else { return false };
         let _ = (parcel.priority(), parcel.route(), parcel.is_redelivered());
         assert!(is_json(std::str::from_utf8(&parcel.encode(&Route::queue("q"), "t")).unwrap()));
-        let Ok(message) = Message::read(&parcel, true, &LIMITS) else { return true };
+        let Ok(message) = Message::read(parcel, true, &LIMITS) else { return true };
         let _ = (message.retries(), message.time_limit(), message.eta(), message.expires(), message.ignore_result());
         let _ = (message.mark(), message.options(), message.task_data(), message.stamps(), message.stamped_headers());
         message.arguments().unwrap();
         let again = message.parcel().encode(&Route::queue("q"), "t");
         let again = Parcel::decode(&again, &Limits::default()).unwrap();
-        let again = Message::read(&again, false, &Limits::default()).unwrap();
+        let again = Message::read(again, false, &Limits::default()).unwrap();
         assert_eq!((again.args, again.kwargs, again.embed), (message.args, message.kwargs, message.embed));
         true
     });

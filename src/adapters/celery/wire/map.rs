@@ -4,7 +4,7 @@ use crate::{
     task::Json,
     wire::{WireError, object, text::push_key},
 };
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
 /// The most entries of one object. Headers have about twenty.
 const MOST: usize = 1024;
@@ -23,7 +23,7 @@ impl Map {
         if fields.len() > MOST {
             return Err(WireError::Invalid { field, expected: "an object of at most 1024 entries" });
         }
-        let entries = fields.into_iter().map(|(name, value)| (Cow::Owned(name.into_owned()), Json::from_valid(value)));
+        let entries = fields.into_iter().map(|(name, value)| (named(&name), shared(value)));
         Ok(Self(entries.collect()))
     }
 
@@ -131,6 +131,49 @@ impl Map {
         self.write(&mut out);
         Json::from_valid(out)
     }
+}
+
+/// Names of headers and properties that nearly all messages have, so that they need no memory of their own.
+const USUAL: [&str; 27] = [
+    "lang",
+    "task",
+    "id",
+    "shadow",
+    "eta",
+    "expires",
+    "group",
+    "group_index",
+    "retries",
+    "timelimit",
+    "root_id",
+    "parent_id",
+    "argsrepr",
+    "kwargsrepr",
+    "origin",
+    "ignore_result",
+    "replaced_task_nesting",
+    "stamped_headers",
+    "stamps",
+    "correlation_id",
+    "reply_to",
+    "delivery_mode",
+    "delivery_info",
+    "priority",
+    "body_encoding",
+    "delivery_tag",
+    "mageflow_options",
+];
+
+fn named(name: &str) -> Cow<'static, str> {
+    let usual = USUAL.iter().find(|usual| **usual == name);
+    usual.map_or_else(|| Cow::Owned(name.to_owned()), |usual| Cow::Borrowed(*usual))
+}
+
+/// Values that most headers have, once for all of them.
+fn shared(value: &str) -> Json {
+    static SHARED: LazyLock<[Json; 5]> = LazyLock::new(|| ["null", "{}", "0", "true", "false"].map(Json::from_valid));
+    let known = SHARED.iter().find(|json| json.as_str() == value);
+    known.cloned().unwrap_or_else(|| Json::from_valid(value))
 }
 
 /// A text as JSON.

@@ -72,19 +72,23 @@ impl Message {
     ///
     /// # Errors
     /// What is wrong with it, and whose it is where that can be told.
-    pub(crate) fn read(parcel: &Parcel, pickle: bool, limits: &Limits) -> Result<Self, Box<MessageError>> {
+    pub(crate) fn read(parcel: Parcel, pickle: bool, limits: &Limits) -> Result<Self, Box<MessageError>> {
         let named =
             |name: &str| parcel.headers.text(name).filter(|text| !text.is_empty()).map(|text| text.into_owned());
         let (id, task) = (named("id"), named("task"));
-        let read = || {
+        let read = |parcel: Parcel| {
             let compression = parcel.headers.text("compression");
             let json = body::text(&parcel.body, &parcel.content_type, compression.as_deref(), pickle, limits)?;
-            match &task {
-                Some(task) => Self::of_protocol_2(parcel, id.clone(), task, &json),
-                None => Self::of_protocol_1(parcel, &json),
-            }
+            let Some(task) = &task else { return Self::of_protocol_1(&parcel, &json) };
+            let body = Body::read(&json).or_else(|error| match error {
+                // Python writes more than JSON has.
+                WireError::NotJson { .. } => Body::read(&values::mended(&json)).map_err(|_| error),
+                error => Err(error),
+            })?;
+            let Parcel { headers, properties, .. } = parcel;
+            Self::of_protocol_2(headers, properties, id.clone(), task, body)
         };
-        read().map_err(|error| {
+        read(parcel).map_err(|error| {
             Box::new(MessageError {
                 id: id.as_deref().map(TaskId::from),
                 task: task.as_deref().map(TaskName::from),
@@ -93,10 +97,15 @@ impl Message {
         })
     }
 
-    fn of_protocol_2(parcel: &Parcel, id: Option<String>, task: &str, json: &str) -> Result<Self, WireError> {
+    fn of_protocol_2(
+        mut headers: Map,
+        properties: Map,
+        id: Option<String>,
+        task: &str,
+        body: Body,
+    ) -> Result<Self, WireError> {
         let id = id.ok_or(WireError::Missing { field: "id" })?;
-        let Body { args, kwargs, embed } = Body::read(json)?;
-        let (mut headers, properties) = (parcel.headers.clone(), parcel.properties.clone());
+        let Body { args, kwargs, embed } = body;
         // Both are about this delivery.
         headers.remove("compression");
         headers.remove("redelivered");
@@ -260,7 +269,7 @@ mod tests {
     use crate::adapters::celery::wire::parcel::{Route, tests::CAPTURED};
 
     fn read(json: &str) -> Result<Message, Box<MessageError>> {
-        Message::read(&Parcel::decode(json.as_bytes(), &Limits::default()).unwrap(), false, &Limits::default())
+        Message::read(Parcel::decode(json.as_bytes(), &Limits::default()).unwrap(), false, &Limits::default())
     }
 
     #[test]

@@ -42,14 +42,21 @@ impl Parcel {
     /// What is wrong with it. Headers and properties that are missing are empty.
     pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Self, WireError> {
         limits.check_size(bytes.len())?;
-        let json = json_text(bytes)?;
-        if deeper_than(limits.depth, json.as_bytes()) {
+        let json = object::utf8(bytes)?;
+        if deeper_than(limits.depth, bytes) {
             return Err(WireError::TooDeep { limit: limits.depth });
         }
-        let fields = object::fields("the message", &json)?;
-        let text = |name| object::get(&fields, name).and_then(object::decoded).unwrap_or_default().into_owned();
-        let properties = Map::read_optional("properties", object::get(&fields, "properties"))?;
-        let body = object::string("body", object::require(&fields, "body")?)?;
+        match object::fields("the message", json) {
+            Ok(fields) => Self::of_fields(&fields),
+            // Python writes more than JSON has.
+            Err(_) => Self::of_fields(&object::fields("the message", &json_text(bytes)?)?),
+        }
+    }
+
+    fn of_fields(fields: &object::Fields<'_>) -> Result<Self, WireError> {
+        let text = |name| object::get(fields, name).and_then(object::decoded).unwrap_or_default().into_owned();
+        let properties = Map::read_optional("properties", object::get(fields, "properties"))?;
+        let body = object::string("body", object::require(fields, "body")?)?;
         let body = match properties.text("body_encoding").as_deref() {
             Some("base64") => STANDARD
                 .decode(&*body)
@@ -59,7 +66,7 @@ impl Parcel {
         Ok(Self {
             content_type: text("content-type"),
             content_encoding: text("content-encoding"),
-            headers: Map::read_optional("headers", object::get(&fields, "headers"))?,
+            headers: Map::read_optional("headers", object::get(fields, "headers"))?,
             properties,
             body,
         })

@@ -19,9 +19,6 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-/// For how many seconds an answer that was lost can be asked for again. Longer than anybody tries.
-const REMEMBERED: u32 = 120;
-
 /// A wait on the server for one list, by its number. Takes nothing, so it may be dropped.
 type Peek = BoxFuture<'static, (usize, std::result::Result<Blocking, RedisError>)>;
 
@@ -70,8 +67,7 @@ impl RedisConsumer {
         let layout = &self.broker.layout;
         self.takes += 1;
         let take = format!("{}-{}", self.name, self.takes);
-        let last = layout.key(&format!("mageflow:taken:{}", self.name));
-        let mut names = vec![layout.key(keys::UNACKED), layout.key(keys::INDEX), last];
+        let mut names = vec![layout.key(keys::UNACKED), layout.key(keys::INDEX)];
         let mut queues = Vec::with_capacity(self.lists.len());
         for step in 0..layout.steps.len() {
             for offset in 0..self.queues.len() {
@@ -84,7 +80,7 @@ impl RedisConsumer {
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let command = |whole, again| {
             let mut command = TAKE.command(whole, &names);
-            command.arg(count).arg(&take).arg(u8::from(again)).arg(REMEMBERED).arg(&queues);
+            command.arg(count).arg(&take).arg(u8::from(again)).arg(&queues);
             command
         };
         let answer = self.broker.link.run("take", true, command).await?;
