@@ -3,7 +3,7 @@
 
 use super::{
     CONTROL, Shared,
-    broker::{Consumer, Delivered, End, Held},
+    broker::{Consumer, Delivered, End, Heard, Held},
     finish::{Finish, Finisher},
     revoked::{Revoke, Revoked},
     run::Runner,
@@ -106,12 +106,19 @@ impl WorkerAdapter for CeleryWorker {
         let (requests, mut requested) = mpsc::channel(REQUESTS);
         // Before anything is taken: what is cancelled from now on is heard of, and what was before is read.
         let listening = shared.broker.listen(CONTROL, requests).await?;
-        let ids = shared.broker.revoked().await?;
-        revoked.note(&Revoke { ids, terminate: false });
+        revoked.note(&Revoke { ids: shared.broker.revoked().await?, terminate: true });
         let hear = async {
             let _listening = listening;
-            while let Some(parcel) = requested.recv().await {
-                if let Some(revoke) = Revoke::read(&parcel, &node) {
+            while let Some(heard) = requested.recv().await {
+                let revoke = match heard {
+                    Heard::Parcel(parcel) => Revoke::read(&parcel, &node),
+                    Heard::Missed => {
+                        let ids = shared.broker.revoked().await;
+                        let ids = ids.inspect_err(|error| tracing::warn!(%error, "cannot read what was cancelled"));
+                        ids.ok().map(|ids| Revoke { ids, terminate: true })
+                    }
+                };
+                if let Some(revoke) = revoke {
                     revoked.note(&revoke);
                 }
             }

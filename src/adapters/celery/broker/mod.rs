@@ -86,9 +86,16 @@ pub(super) trait Broker: fmt::Debug + Send + Sync + 'static {
     /// Sends a parcel to all who listen to this exchange.
     async fn broadcast(&self, exchange: &str, parcel: &Parcel) -> Result<()>;
 
-    /// Hands over what is sent to all, until the receiver is dropped. Resolves once it listens; what is sent while the
-    /// connection is broken is missed.
-    async fn listen(&self, exchange: &str, heard: mpsc::Sender<Parcel>) -> Result<Box<dyn Listening>>;
+    /// Hands over what is sent to all, until the receiver is dropped. Resolves once it listens.
+    async fn listen(&self, exchange: &str, heard: mpsc::Sender<Heard>) -> Result<Box<dyn Listening>>;
+}
+
+/// What those hear who listen.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Parcel(Parcel),
+    /// Something may have been sent that was not heard.
+    Missed,
 }
 
 /// Dropped, nobody listens any more.

@@ -1,7 +1,10 @@
 //! L2, Celery engine. What is sent to all: a channel for each exchange of that sort.
 
 use crate::{
-    adapters::celery::{broker::Listening, wire::parcel::Parcel},
+    adapters::celery::{
+        broker::{Heard, Listening},
+        wire::parcel::Parcel,
+    },
     error::Result,
     redis::{Link, Listener, Subscriptions},
     wire::Limits,
@@ -17,7 +20,7 @@ const LIMITS: Limits = Limits { bytes: 4 << 20, depth: 32, labels: 0, values: 0 
 
 struct Channel {
     name: String,
-    heard: mpsc::Sender<Parcel>,
+    heard: mpsc::Sender<Heard>,
     is_heard: watch::Sender<bool>,
 }
 
@@ -31,13 +34,16 @@ impl Listener for Channel {
     }
 
     fn subscribed(&self, _: &[String]) {
-        self.is_heard.send_replace(true);
+        if self.is_heard.send_replace(true) {
+            // The connection was broken.
+            let _ = self.heard.try_send(Heard::Missed);
+        }
     }
 
     fn heard(&self, _: &str, payload: &[u8]) {
         match Parcel::decode(payload, &LIMITS) {
             // Whoever is too slow misses some, as with every broadcast.
-            Ok(parcel) => drop(self.heard.try_send(parcel)),
+            Ok(parcel) => drop(self.heard.try_send(Heard::Parcel(parcel))),
             Err(error) => tracing::debug!(%error, "a message to all workers cannot be read"),
         }
     }
@@ -56,7 +62,7 @@ impl std::fmt::Debug for Ears {
     }
 }
 
-pub(super) async fn listen(link: &Arc<Link>, name: String, heard: mpsc::Sender<Parcel>) -> Result<Box<dyn Listening>> {
+pub(super) async fn listen(link: &Arc<Link>, name: String, heard: mpsc::Sender<Heard>) -> Result<Box<dyn Listening>> {
     let (is_heard, mut told) = watch::channel(false);
     let channel = Arc::new(Channel { name, heard, is_heard });
     let subscriptions = Subscriptions::start(link, &channel);

@@ -8,7 +8,7 @@ mod listen;
 pub(in crate::adapters::celery) use layout::{Layout, SEPARATOR, STEPS};
 
 use self::consumer::{RedisConsumer, note};
-use super::{Broker, Consumer, End, Held, Hold, Listening, Outgoing};
+use super::{Broker, Consumer, End, Heard, Held, Hold, Listening, Outgoing};
 use crate::{
     adapters::celery::wire::parcel::{Parcel, Route, redelivered},
     error::Result,
@@ -18,6 +18,7 @@ use crate::{
 use ::redis::{Pipeline, Value};
 use async_trait::async_trait;
 use chrono::Utc;
+use futures_util::future::try_join_all;
 use std::{
     collections::HashSet,
     fmt,
@@ -138,6 +139,14 @@ impl RedisBroker {
         command
     }
 
+    /// Ends a message and, if it was still ours, sends others.
+    async fn end_with(&self, tag: &str, next: &[Outgoing]) -> Result<()> {
+        let (laid, declare) = self.laid_out(next).await?;
+        self.declare(&declare).await?;
+        let command = |whole, _| self.settle_command(whole, tag, "", "LPUSH", &laid);
+        self.link.run("acknowledge", true, command).await.map(drop)
+    }
+
     /// Puts messages back as the next ones. `since`: only those that nobody has renewed for so many seconds.
     async fn restore(&self, tags: &[String], since: &str) -> Result<usize> {
         let mut restored = 0;
@@ -250,19 +259,16 @@ impl Broker for RedisBroker {
     }
 
     async fn settle(&self, ended: &[(&Hold, &End)]) -> Result<()> {
-        let (mut plain, mut back) = (Vec::new(), Vec::new());
+        let (mut plain, mut followed, mut back) = (Vec::new(), Vec::new(), Vec::new());
         for (hold, end) in ended {
             match end {
                 End::Acknowledge(next) if next.is_empty() => plain.push(hold.tag()),
-                End::Acknowledge(next) => {
-                    let (laid, declare) = self.laid_out(next).await?;
-                    self.declare(&declare).await?;
-                    let command = |whole, _| self.settle_command(whole, hold.tag(), "", "LPUSH", &laid);
-                    self.link.run("acknowledge", true, command).await?;
-                }
+                End::Acknowledge(next) => followed.push((hold.tag(), next)),
                 End::Requeue => back.push(hold.tag().to_owned()),
             }
         }
+        // Each with a command of its own that travels with the others.
+        try_join_all(followed.iter().map(async |(tag, next)| self.end_with(tag, next).await)).await?;
         if !plain.is_empty() {
             let mut pipeline = Pipeline::new();
             pipeline.atomic();
@@ -309,7 +315,7 @@ impl Broker for RedisBroker {
         self.link.send("broadcast", &publish).await.map(drop)
     }
 
-    async fn listen(&self, exchange: &str, heard: mpsc::Sender<Parcel>) -> Result<Box<dyn Listening>> {
+    async fn listen(&self, exchange: &str, heard: mpsc::Sender<Heard>) -> Result<Box<dyn Listening>> {
         listen::listen(&self.link, self.layout.channel(exchange), heard).await
     }
 }
