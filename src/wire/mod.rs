@@ -12,7 +12,7 @@
 //! | `error` | what reading may cost, and why it fails |
 
 // Each adapter uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub(crate) mod error;
 pub(crate) mod exception;

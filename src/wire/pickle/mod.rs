@@ -11,7 +11,6 @@ pub(crate) mod tests;
 mod write;
 
 pub(crate) use read::Pickled;
-#[allow(unused_imports)] // As in `super`.
 pub(crate) use write::write;
 
 /// The most decimal digits of an integer. Python's JSON refuses more.
