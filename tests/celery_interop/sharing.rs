@@ -5,7 +5,7 @@ use crate::{
     tasks,
     world::{World, fresh, queue},
 };
-use mageflow::{Mageflow, MageflowBuilder};
+use mageflow::{Mageflow, MageflowBuilder, adapters::celery::CeleryApp};
 use serde_json::json;
 use std::time::Duration;
 
@@ -68,4 +68,31 @@ async fn what_a_python_worker_left_behind_is_run_by_rust_and_the_other_way_aroun
     note(&queue("python"), "py.note", &python_key);
     let found = |key: &str| world.ask::<i64>(redis::cmd("LLEN").arg(key));
     until("both are run", || found(&rust_key) == 1 && found(&python_key) == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prefixes_are_those_of_python() {
+    let Some(world) = World::new().await else { return };
+    let (prefix, own) = (fresh("prefix"), fresh("own"));
+    let app = CeleryApp::new(&*world.url).default_queue("plain").global_keyprefix(&*prefix).result_prefix(&*prefix);
+    let builder = Mageflow::with_celery(app).only_given_tasks().configure(|config| config.framework_queue = own);
+    let mage = tasks::all().into_iter().fold(builder, MageflowBuilder::register).build().await.unwrap();
+    let worker = mage.worker("prefixed").spawn().await.unwrap();
+    let script = r#"
+        from celery import Celery
+        other = Celery("other", broker=module.URL, backend=module.URL, set_as_current=False)
+        options = {"global_keyprefix": args}
+        other.conf.update(broker_transport_options=options, result_backend_transport_options=options, task_default_queue="plain")
+        def s(name, *args):
+            return other.signature("rust." + name, args)
+        assert get(s("add", 1, 2).delay()) == 3
+        assert get(s("add", 1, 2).apply_async(priority=9)) == 3
+        assert get(chord([s("add", 1, 2), s("const")], s("xsum"), app=other).delay()) == 10
+        waits = s("const").apply_async(countdown=60)
+        time.sleep(0.3)
+        other.control.revoke(waits.id)
+        return raised(waits)["type"]
+    "#;
+    assert_eq!(world.python(script, json!(prefix)).await, "TaskRevokedError");
+    worker.shutdown().await.unwrap();
 }

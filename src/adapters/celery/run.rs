@@ -44,6 +44,8 @@ pub(super) struct Runner {
 
 /// Why a task is not begun that waited too long.
 const EXPIRED: &str = "expired";
+/// Why a task ended that ran.
+const TERMINATED: &str = "terminated";
 
 /// What is needed at the end of an attempt.
 struct Attempt {
@@ -241,7 +243,7 @@ impl Runner {
         match disposition {
             Disposition::Done(json) => self.follow_success(&mut finish, &json, attempt),
             Disposition::Failed(failure) => self.follow_failure(&mut finish, &failure, attempt),
-            Disposition::Cancelled => return self.revoke(attempt, "terminated"),
+            Disposition::Cancelled => return self.revoke(attempt, TERMINATED),
             Disposition::Skipped => {}
             Disposition::Retry { after, failure } => {
                 if attempt.has_result {
@@ -300,9 +302,11 @@ impl Runner {
     fn revoke(&self, attempt: &Attempt, reason: &str) -> Finish {
         let mut finish = Finish::acknowledge(attempt.hold.clone());
         let mut meta = self.meta(attempt, REVOKED, failure::revoked(reason));
-        if reason == EXPIRED {
+        if reason != TERMINATED {
             // It was not begun, this time.
-            meta.facts.attempt = attempt.message.retries();
+            (meta.facts.attempt, meta.facts.started_at) = (attempt.message.retries(), None);
+        }
+        if reason == EXPIRED {
             let task = TaskName::from(&*attempt.message.task);
             let failure = TaskFailure::new(FailureKind::Expired, String::new());
             meta.facts.failure = Some(failure.of(&task, meta.facts.attempt));
