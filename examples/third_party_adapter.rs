@@ -52,7 +52,7 @@ impl TaskManagerAdapter for Channel {
     fn create_framework_tasks(&self) -> Vec<FrameworkTask> {
         FRAMEWORK_TASKS.map(|name| FrameworkTask { name, options: TaskOptions::default() }).into()
     }
-    fn workflow(&self) -> Arc<dyn WorkflowAdapter> {
+    fn workflow(&self, _: Arc<[Arc<TaskDefinition>]>) -> Arc<dyn WorkflowAdapter> {
         Arc::new(self.clone())
     }
     fn worker(&self, options: WorkerOptions) -> Result<Box<dyn WorkerAdapter>> {

@@ -1,5 +1,7 @@
 //! L6. Where everything is put together: the only place that knows which client was supplied.
 
+#[cfg(feature = "celery")]
+use crate::adapters::celery::{CeleryAdapter, CeleryApp};
 #[cfg(feature = "hatchet")]
 use crate::adapters::hatchet::{HatchetAdapter, HatchetClient};
 #[cfg(feature = "taskiq")]
@@ -50,6 +52,8 @@ pub struct SuppliedClient(Supplied);
 
 #[derive(Debug)]
 enum Supplied {
+    #[cfg(feature = "celery")]
+    Celery(Box<CeleryApp>),
     Embedded(EmbeddedEngine),
     #[cfg(feature = "hatchet")]
     Hatchet(Box<HatchetClient>),
@@ -61,6 +65,13 @@ enum Supplied {
 impl From<EmbeddedEngine> for SuppliedClient {
     fn from(engine: EmbeddedEngine) -> Self {
         Self(Supplied::Embedded(engine))
+    }
+}
+
+#[cfg(feature = "celery")]
+impl From<CeleryApp> for SuppliedClient {
+    fn from(app: CeleryApp) -> Self {
+        Self(Supplied::Celery(Box::new(app)))
     }
 }
 
@@ -113,6 +124,13 @@ impl Mageflow {
     /// On an embedded engine that was configured, or that is shared.
     pub fn with_embedded(engine: EmbeddedEngine) -> MageflowBuilder {
         Self::new(engine)
+    }
+
+    /// On a Celery installation, beside Python workers and clients. Signatures are kept in the Redis of the broker, unless
+    /// the program or `REDIS_URL` names another store.
+    #[cfg(feature = "celery")]
+    pub fn with_celery(app: CeleryApp) -> MageflowBuilder {
+        Self::new(app)
     }
 
     /// On a Hatchet engine, beside workers and clients of its official SDKs. The engine keeps no signatures: name a store,
@@ -328,6 +346,12 @@ impl MageflowBuilder {
                 // Whoever shares the engine shares its signatures.
                 let store: Arc<MemoryStore> = engine.beside(MemoryStore::new).unwrap_or_default();
                 (Arc::new(engine), Some(ChosenStore::Given(store)))
+            }
+            #[cfg(feature = "celery")]
+            Supplied::Celery(app) => {
+                let adapter = CeleryAdapter::connect(*app).await?;
+                let store = RedisConfig::from(adapter.server().clone());
+                (Arc::new(adapter), Some(ChosenStore::Redis(Ok(Box::new(store)))))
             }
             #[cfg(feature = "hatchet")]
             Supplied::Hatchet(client) => (Arc::new(HatchetAdapter::connect(*client).await?), None),

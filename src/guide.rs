@@ -13,6 +13,7 @@ macro_rules! pages {
             "[lifecycle]: crate::guide::lifecycle\n",
             "[retries]: crate::guide::retries\n",
             "[redis]: crate::guide::redis\n",
+            "[celery]: crate::guide::celery\n",
             "[taskiq]: crate::guide::taskiq\n",
             "[testing]: crate::guide::testing\n\n",
             include_str!(concat!("../docs/", stringify!($page), ".md")),
@@ -21,4 +22,4 @@ macro_rules! pages {
     )*};
 }
 
-pages!(tasks, signatures, chains, swarms, lifecycle, retries, redis if "redis", taskiq if "taskiq", testing if "testing");
+pages!(tasks, signatures, chains, swarms, lifecycle, retries, redis if "redis", celery if "celery", taskiq if "taskiq", testing if "testing");

@@ -57,6 +57,7 @@
 //! |---|---|---|
 //! | `macros` | yes | `#[task]`, `#[durable_task]` and their companions |
 //! | `redis` | no | the signature store in Redis: one server, Sentinel or Cluster, with TLS by rustls |
+//! | `celery` | no | the adapter for Celery over Redis, shared with Python workers and clients |
 //! | `taskiq` | no | the adapter for TaskIQ over Redis: the stream broker, shared with Python workers and clients |
 //! | `testing` | no | the conformance suite for adapters, the store suite, and a store that fails on purpose |
 
@@ -88,6 +89,8 @@ pub mod store;
 pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "python")]
+mod wire;
 
 #[doc(hidden)]
 pub mod __private {

@@ -7,7 +7,8 @@ mod info;
 mod json;
 mod options;
 mod result;
-#[cfg(any(feature = "hatchet", feature = "taskiq"))]
+// Only engines outside of the process use it.
+#[allow(dead_code)]
 mod travel;
 
 pub use arguments::{Arguments, BoundArguments, CallShape, IntoArguments};
@@ -18,7 +19,7 @@ pub use json::Json;
 pub use options::{Backoff, DEFAULT_QUEUE, Priority, TaskOptions, TaskOverrides};
 pub(crate) use result::new_uuid;
 pub use result::{TaskId, TaskResult, TaskStatus};
-#[cfg(any(feature = "hatchet", feature = "taskiq"))]
+#[allow(unused_imports)]
 pub(crate) use travel::{Differing, Said};
 
 use std::{borrow::Borrow, fmt, sync::Arc};

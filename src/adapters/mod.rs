@@ -3,6 +3,8 @@
 //! An adapter carries bytes, delivers, acknowledges, delays and tells facts. It never decides on retries, never touches
 //! the signature store, never knows what a chain is, never installs signal handlers and never logs inputs.
 
+#[cfg(feature = "celery")]
+pub mod celery;
 pub mod embedded;
 #[cfg(feature = "hatchet")]
 pub mod hatchet;

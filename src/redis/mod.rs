@@ -7,6 +7,10 @@ mod check;
 mod link;
 mod script;
 mod server;
+#[allow(dead_code)] // As with `batch`.
+mod steady;
+#[allow(dead_code)] // As with `batch`.
+mod subscribe;
 mod url;
 
 #[allow(unused_imports)] // As above.
@@ -15,3 +19,7 @@ pub(crate) use check::check;
 pub(crate) use link::{Backoff, Link, Owner, Remedy, client, remedy};
 pub(crate) use script::Script;
 pub use server::RedisServer;
+#[allow(unused_imports)] // As above.
+pub(crate) use steady::Steady;
+#[allow(unused_imports)] // As above.
+pub(crate) use subscribe::{Listener, Subscriptions};

@@ -158,6 +158,12 @@ impl RedisServer {
         Ok(())
     }
 
+    /// The number of the database.
+    #[allow(dead_code)] // Asked by an adapter whose channels have it in their names.
+    pub(crate) fn database(&self) -> i64 {
+        self.database
+    }
+
     #[allow(dead_code)] // A store alone does not ask, adapters do.
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self.place, Place::Cluster(_))

@@ -11,6 +11,8 @@ mod labels;
 mod peers;
 mod pipelines;
 mod poison;
+#[path = "../peers/mod.rs"]
+mod python;
 mod sharing;
 mod tasks;
 mod world;

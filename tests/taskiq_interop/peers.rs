@@ -1,25 +1,17 @@
-//! Python beside this process: a client for all tests, and workers. They end when this process ends, however it does.
+//! Python beside this process: a client for all tests, and workers.
 
-use crate::world::Kind;
-use serde_json::{Value, json};
+use crate::{
+    python::{PythonClient, PythonWorker, ask, required, until},
+    world::Kind,
+};
+use serde_json::Value;
 use std::{
     collections::HashMap,
-    env,
-    fs::{self, File},
-    io::{BufRead, BufReader, Write},
-    os::unix::process::CommandExt,
-    path::Path,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{
-        Mutex, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    process::{Command, Stdio},
+    sync::{Mutex, OnceLock},
 };
-use tokio::sync::oneshot;
 
-/// How long anything may take that has to happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) use crate::python::PATIENCE;
 
 /// The server, and the interpreter.
 #[derive(Clone, Debug)]
@@ -28,29 +20,14 @@ pub(crate) struct Peers {
     python: String,
 }
 
-/// What an environment variable names. Without it the tests are left out, unless everything is required.
-fn required(variable: &str) -> Option<String> {
-    match env::var(variable) {
-        Ok(value) if !value.is_empty() => Some(value),
-        _ if env::var("MAGEFLOW_TEST_REQUIRE").is_ok_and(|required| required == "all") => {
-            panic!("{variable} is not set; run scripts/test taskiq, which sees to it")
-        }
-        _ => {
-            eprintln!("skipped: {variable} is not set; run scripts/test taskiq, which sees to it");
-            None
-        }
-    }
-}
-
 impl Peers {
     pub(crate) fn find() -> Option<Self> {
-        Some(Self { url: required("REDIS_URL")?, python: required("MAGEFLOW_PYTHON")? })
+        Some(Self { url: required("REDIS_URL", "taskiq")?, python: required("MAGEFLOW_PYTHON", "taskiq")? })
     }
 
     /// Asks the server.
     pub(crate) fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
-        let mut connection = redis::Client::open(&*self.url).unwrap().get_connection().unwrap();
-        command.query(&mut connection).unwrap()
+        ask(&self.url, command)
     }
 
     fn command(&self, program: &str) -> Command {
@@ -62,21 +39,14 @@ impl Peers {
 
     /// Starts a Python worker of its own.
     pub(crate) fn start_worker(&self, kind: Kind, queue: &str, json_results: bool) -> PythonWorker {
-        // The shell's input is a pipe from here, which ends with this process, and then all of them end.
         let mut command = self.command("sh");
-        command.args(["-c", r#""$@" </dev/null & cat >/dev/null; kill -KILL 0"#, "sh", &self.python]);
-        command.args(["-m", "taskiq", "worker", "app:broker", "--workers", "1", "--log-level", "WARNING"]);
-        command.env("APP_KIND", kind.name()).env("APP_QUEUE", queue).process_group(0);
+        command.env("APP_KIND", kind.name()).env("APP_QUEUE", queue);
         if json_results {
             command.env("APP_JSON_RESULTS", "1");
         }
-        let logs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("taskiq_interop");
-        fs::create_dir_all(&logs).unwrap();
-        let log = File::create(logs.join(format!("{}-{json_results}.log", kind.name()))).unwrap();
-        command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
-        let mut group = command.spawn().unwrap();
-        let alive = group.stdin.take();
-        PythonWorker { group, alive }
+        let words = ["-m", "taskiq", "worker", "app:broker", "--workers", "1", "--log-level", "WARNING"];
+        let log = format!("taskiq_interop/{}-{json_results}.log", kind.name());
+        PythonWorker::start(command, &self.python, &words, &log)
     }
 
     /// The queue of a Python worker that all tests share.
@@ -90,7 +60,7 @@ impl Peers {
             .entry((kind, json_results))
             .or_insert_with(|| self.start_worker(kind, &queue, json_results));
         if kind == Kind::Pubsub {
-            self.until("the Python worker listens", || {
+            until("the Python worker listens", || {
                 let (_, count): (String, u64) = self.ask(redis::cmd("PUBSUB").arg("NUMSUB").arg(&queue));
                 count > 0
             })
@@ -99,12 +69,8 @@ impl Peers {
         queue
     }
 
-    pub(crate) async fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !holds() {
-            assert!(Instant::now() < deadline, "not in time: {what}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    pub(crate) async fn until(&self, what: &str, holds: impl FnMut() -> bool) {
+        until(what, holds).await;
     }
 
     /// Runs a snippet in the Python client that all tests share.
@@ -114,62 +80,6 @@ impl Peers {
             let mut command = self.command(&self.python);
             PythonClient::new(command.arg("client.py").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
         });
-        let mut reply = client.send(broker, script, args).await;
-        match reply.get("raised") {
-            Some(raised) => panic!("{}\n{script}", raised.as_str().unwrap()),
-            None => reply["returned"].take(),
-        }
+        client.send(broker, script, args).await
     }
-}
-
-/// A Python worker. Dropped, it is killed.
-pub(crate) struct PythonWorker {
-    group: Child,
-    alive: Option<ChildStdin>,
-}
-
-impl Drop for PythonWorker {
-    fn drop(&mut self) {
-        self.alive = None;
-        let _ = self.group.wait();
-    }
-}
-
-struct PythonClient {
-    stdin: Mutex<ChildStdin>,
-    waiting: &'static Waiting,
-    next: AtomicU64,
-}
-
-type Waiting = Mutex<HashMap<u64, oneshot::Sender<Value>>>;
-
-impl PythonClient {
-    fn new(mut child: Child) -> Self {
-        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let waiting: &'static Waiting = Box::leak(Box::default());
-        std::thread::spawn(move || read_replies(stdout, waiting));
-        Self { stdin: Mutex::new(stdin), waiting, next: AtomicU64::new(0) }
-    }
-
-    async fn send(&self, broker: &Value, script: &str, args: Value) -> Value {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().unwrap().insert(number, sender);
-        let request = json!({"number": number, "broker": broker, "script": script, "args": args});
-        writeln!(self.stdin.lock().unwrap(), "{request}").unwrap();
-        let reply = tokio::time::timeout(PATIENCE, receiver).await;
-        reply.unwrap_or_else(|_| panic!("no reply in time:\n{script}")).expect("the Python client ended")
-    }
-}
-
-fn read_replies(stdout: ChildStdout, waiting: &Waiting) {
-    for line in BufReader::new(stdout).lines() {
-        let reply: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        let number = reply["number"].as_u64().unwrap();
-        if let Some(sender) = waiting.lock().unwrap().remove(&number) {
-            let _ = sender.send(reply);
-        }
-    }
-    // Nobody who waits is answered any more.
-    waiting.lock().unwrap().clear();
 }

@@ -156,7 +156,7 @@ impl Runner {
     ) -> Attempt {
         let invalid = |reason: &str| {
             tracing::warn!(run = action.task_run, task = %task.name, reason, "a run cannot be read");
-            TaskFailure::new(FailureKind::InvalidInput, reason)
+            reason.to_owned()
         };
         let payload = serde_json::from_str::<Payload<'_>>(&action.payload);
         let payload = payload.map_err(|_| invalid("what the engine gives the task is not the JSON that it sends"));
@@ -164,8 +164,9 @@ impl Runner {
         let arguments = payload.and_then(|payload| input::decode(payload.input).map_err(invalid));
         let ((task_data, sent), arguments) = match metadata {
             Ok(metadata) => (metadata, arguments),
-            Err(failure) => ((None, Sent::default()), Err(failure)),
+            Err(reason) => ((None, Sent::default()), Err(reason)),
         };
+        let arguments = arguments.map_err(|reason| TaskFailure::new(FailureKind::InvalidInput, reason));
         let context = HatchetContext::new(Facts {
             shared: self.shared.clone(),
             action: action.clone(),

@@ -134,7 +134,7 @@ impl Session {
             Code::FailedPrecondition => is_open_for >= OPENS,
             Code::NotFound => true,
             // The connection may be dead without anybody having said so.
-            _ => failures % 3 == 0,
+            _ => failures.is_multiple_of(3),
         };
         let said = Answered::from(status.clone());
         match failures {

@@ -15,7 +15,6 @@ mod replies;
 mod run;
 mod scheduler;
 mod schedules;
-mod steady;
 mod stream;
 mod times;
 mod wire;
@@ -32,7 +31,6 @@ pub use self::{
 use self::{
     queue::{EntryId, Kind, Queue},
     replies::Replies,
-    steady::Steady,
     wire::{
         Limits,
         result::{PROGRESS_SUFFIX, Progress, StoredResult},
@@ -40,7 +38,7 @@ use self::{
 };
 use crate::{
     error::Result,
-    redis::{Link, Owner},
+    redis::{Link, Owner, Steady},
     task::{TaskId, TaskResult},
 };
 use futures_util::future::try_join_all;

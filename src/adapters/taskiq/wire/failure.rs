@@ -2,8 +2,9 @@
 
 use super::{
     error::WireError,
+    exception::{BUILTINS, class_of, message},
     object,
-    text::{push_string, string},
+    text::push_string,
 };
 use crate::task::{FailureKind, TaskFailure};
 
@@ -15,33 +16,6 @@ const SKIPPED: &str = "TaskSkippedError";
 /// The most causes that are read, and that are written.
 const MOST_READ: usize = 32;
 const MOST_WRITTEN: usize = 8;
-
-/// Exceptions that a failure which came from Python goes back as. Nothing that ends a process is among them, and all of
-/// them take one text.
-const BUILTINS: [&str; 22] = [
-    "ArithmeticError",
-    "AssertionError",
-    "AttributeError",
-    "BufferError",
-    "ConnectionError",
-    "EOFError",
-    "Exception",
-    "FileExistsError",
-    "FileNotFoundError",
-    "ImportError",
-    "IndexError",
-    "KeyError",
-    "LookupError",
-    "MemoryError",
-    "NotImplementedError",
-    "OSError",
-    "OverflowError",
-    "PermissionError",
-    "RuntimeError",
-    "TypeError",
-    "ValueError",
-    "ZeroDivisionError",
-];
 
 /// An end without a result, as it stands in a stored result.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,12 +43,7 @@ pub(super) fn write_skipped(out: &mut String) {
 fn class(failure: &TaskFailure) -> (&'static str, &'static str) {
     match failure.kind {
         FailureKind::Cancelled => (MODULE, CANCELLED),
-        FailureKind::Timeout => ("builtins", "TimeoutError"),
-        FailureKind::InvalidInput => ("builtins", "ValueError"),
-        _ => {
-            let known = BUILTINS.iter().find(|known| **known == failure.error_type);
-            ("builtins", known.copied().unwrap_or("RuntimeError"))
-        }
+        _ => (BUILTINS, class_of(failure)),
     }
 }
 
@@ -90,7 +59,7 @@ fn write_one(out: &mut String, module: &str, name: &str, message: Option<&str>, 
     out.push_str(",\"exc_cause\":");
     match causes {
         [] => out.push_str("null"),
-        [cause, rest @ ..] => write_one(out, "builtins", "Exception", Some(cause), rest),
+        [cause, rest @ ..] => write_one(out, BUILTINS, "Exception", Some(cause), rest),
     }
     let linked = !causes.is_empty();
     out.push_str(if linked { ",\"exc_context\":null,\"exc_suppress_context\":true}" } else { NO_LINK });
@@ -123,7 +92,7 @@ pub(super) fn read(json: &str) -> Result<Ended, WireError> {
         next = cause.next;
     }
     // What a Python worker makes of the label `timeout`.
-    let by_limit = timed_out && first.module == "builtins" && first.name == "TimeoutError" && first.message.is_empty();
+    let by_limit = timed_out && first.module == BUILTINS && first.name == "TimeoutError" && first.message.is_empty();
     let kind = if by_limit { FailureKind::Timeout } else { FailureKind::Error };
     let message = match (by_limit, first.message.is_empty()) {
         (true, _) => "the attempt took longer than its timeout".to_owned(),
@@ -168,7 +137,7 @@ impl<'a> Exception<'a> {
 
     fn full_name(&self) -> String {
         match &*self.module {
-            "" | "builtins" => self.name.clone(),
+            "" | BUILTINS => self.name.clone(),
             module => format!("{module}.{}", self.name),
         }
     }
@@ -179,39 +148,6 @@ impl<'a> Exception<'a> {
             "" => self.full_name(),
             message => format!("{}: {message}", self.full_name()),
         }
-    }
-}
-
-/// The arguments of an exception as its text.
-fn message(json: &str) -> String {
-    let Ok(args) = object::items("exc_message", json) else {
-        return object::decoded(json).map_or_else(|| json.to_owned(), Into::into);
-    };
-    match &args[..] {
-        [] => String::new(),
-        [one] => object::decoded(one).map_or_else(|| plain(one).to_owned(), Into::into),
-        many => {
-            let parts: Vec<_> = many.iter().map(|arg| repr(arg)).collect();
-            format!("({})", parts.join(", "))
-        }
-    }
-}
-
-/// As Python shows a value of this sort. Containers stay JSON.
-fn repr(json: &str) -> String {
-    match object::decoded(json) {
-        Some(text) if text.contains('\'') || text.chars().any(char::is_control) => string(&text),
-        Some(text) => format!("'{text}'"),
-        None => plain(json).to_owned(),
-    }
-}
-
-fn plain(json: &str) -> &str {
-    match json {
-        "null" => "None",
-        "true" => "True",
-        "false" => "False",
-        other => other,
     }
 }
 

@@ -36,7 +36,7 @@ def show(value): print(json.dumps(value))
 "#;
 
 fn run(script: &str, input: &[Vec<u8>]) -> Option<Vec<String>> {
-    let python = Python::with_taskiq()?;
+    let python = Python::with("taskiq, taskiq_redis, taskiq_pipelines")?;
     let input: Vec<String> = input.iter().map(|bytes| hex(bytes)).collect();
     let out = python.run(&format!("{PRELUDE}{script}"), &input.join("\n"));
     Some(out.lines().map(str::to_owned).collect())

@@ -8,12 +8,9 @@
 //! | `message`, `labels`, `own` | messages, their typed labels, and the labels that only this library knows |
 //! | `result`, `failure` | what is stored of an ended task, and errors in the form of Python exceptions |
 //! | `value` | the two serializers of stored values, told apart by the first byte |
-//! | `pickle` | pickles of plain data, in `read` and `write`; nothing in them is ever executed |
-//! | `object`, `text` | JSON objects as the texts of their fields; writing JSON |
 //! | `pipeline` | what the labels of taskiq-pipelines say about the next step |
 //! | `schedule` | the entries of `ListRedisScheduleSource` |
 
-mod error;
 pub(super) mod failure;
 #[cfg(test)]
 mod fuzz;
@@ -21,15 +18,13 @@ mod fuzz;
 mod interop;
 pub(super) mod labels;
 pub(super) mod message;
-mod object;
 pub(super) mod own;
-pub(super) mod pickle;
 pub(super) mod pipeline;
-#[cfg(test)]
-mod python;
 pub(super) mod result;
 pub(super) mod schedule;
-mod text;
 pub(super) mod value;
 
-pub(super) use error::{Limits, WireError};
+#[cfg(test)]
+use crate::wire::python;
+pub(super) use crate::wire::{Limits, WireError};
+use crate::wire::{error, exception, object, pickle, text};

@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     adapters::SignatureMark,
-    task::{Differing, Said, TaskData, TaskOptions, TaskOverrides},
+    task::{TaskData, TaskOptions, TaskOverrides},
+    wire::own,
 };
 use chrono::{DateTime, Utc};
 use serde::{Serialize, de::DeserializeOwned};
@@ -35,15 +36,15 @@ impl<'a> Labels<'a> {
     }
 
     pub(crate) fn set_mark(&mut self, mark: &SignatureMark) {
-        self.set_text(MARK, &format!("{}:{}", mark.epoch, mark.key));
+        self.set_text(MARK, &own::mark_text(mark));
     }
 
     pub(crate) fn set_options(&mut self, options: &TaskOptions) {
-        self.set_json(OPTIONS, &Differing(options));
+        self.set_json(OPTIONS, &own::Differing(options));
     }
 
     pub(crate) fn set_overrides(&mut self, overrides: &TaskOverrides) {
-        self.set_json(OVERRIDES, &Said(overrides));
+        self.set_json(OVERRIDES, &own::Said(overrides));
     }
 
     pub(crate) fn set_reply(&mut self, channel: &str) {
@@ -76,10 +77,7 @@ impl<'a> Labels<'a> {
     /// [`WireError::Label`].
     pub(crate) fn mark(&self) -> Result<Option<SignatureMark>, WireError> {
         let Some(text) = self.text(MARK) else { return Ok(None) };
-        let mark = text
-            .split_once(':')
-            .and_then(|(epoch, key)| Some(SignatureMark { key: key.parse().ok()?, epoch: epoch.parse().ok()? }));
-        mark.map(Some).ok_or(WireError::Label { name: MARK, expected: "an epoch and a signature key" })
+        own::mark_of(&text).map(Some).ok_or(WireError::Label { name: MARK, expected: "an epoch and a signature key" })
     }
 
     /// # Errors

@@ -247,8 +247,8 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::taskiq::wire::pickle::tests::CAPTURED;
     use crate::signature::{GraphId, SignatureKey};
+    use crate::wire::pickle::tests::CAPTURED;
 
     const BOTH: [Serializer; 2] = [Serializer::Pickle, Serializer::Json];
 

@@ -3,7 +3,7 @@ use super::{
     lines::{unescaped, unquoted},
     number::decimal,
 };
-use crate::adapters::taskiq::wire::{
+use crate::wire::{
     error::Limits,
     text::{push_float, push_string},
 };
@@ -66,7 +66,6 @@ impl<'a> Pickled<'a> {
     ///
     /// # Errors
     /// If it is nested too deep, or grows too large since parts of it are repeated.
-    #[cfg(test)]
     pub(crate) fn to_json(&self) -> Result<String> {
         let mut out = String::new();
         self.write(self.root, &mut out, 0, Deeper::Fails)?;

@@ -23,7 +23,7 @@ impl Limits {
         Self { bytes, ..Self::default() }
     }
 
-    pub(super) fn check_size(&self, size: usize) -> Result<(), WireError> {
+    pub(crate) fn check_size(&self, size: usize) -> Result<(), WireError> {
         if size > self.bytes { Err(WireError::TooLarge { size, limit: self.bytes }) } else { Ok(()) }
     }
 }
@@ -61,7 +61,7 @@ pub(crate) enum WireError {
 
 impl WireError {
     /// Says where a syntax error is. Errors of other kinds would quote the content.
-    pub(super) fn json(error: &serde_json::Error) -> Self {
+    pub(crate) fn json(error: &serde_json::Error) -> Self {
         let reason = match error.classify() {
             serde_json::error::Category::Data => {
                 format!("unexpected value at line {} column {}", error.line(), error.column())

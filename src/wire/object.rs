@@ -7,15 +7,15 @@ use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt};
 
 /// The fields of a JSON object, in order, each as its name and its JSON text without surrounding white space.
-pub(super) type Fields<'a> = Vec<(Cow<'a, str>, &'a str)>;
+pub(crate) type Fields<'a> = Vec<(Cow<'a, str>, &'a str)>;
 
-pub(super) fn utf8(bytes: &[u8]) -> Result<&str, WireError> {
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, WireError> {
     std::str::from_utf8(bytes)
         .map_err(|error| WireError::NotJson { reason: format!("invalid bytes at {}", error.valid_up_to()) })
 }
 
 /// Takes an object apart. `field` is how an error names it.
-pub(super) fn fields<'a>(field: &'static str, json: &'a str) -> Result<Fields<'a>, WireError> {
+pub(crate) fn fields<'a>(field: &'static str, json: &'a str) -> Result<Fields<'a>, WireError> {
     expect(field, json.trim_ascii_start(), '{', "an object")?;
     match serde_json::from_str(json) {
         Ok(Entries(entries)) => Ok(entries),
@@ -24,36 +24,36 @@ pub(super) fn fields<'a>(field: &'static str, json: &'a str) -> Result<Fields<'a
 }
 
 /// Takes an array apart.
-pub(super) fn items<'a>(field: &'static str, json: &'a str) -> Result<Vec<&'a str>, WireError> {
+pub(crate) fn items<'a>(field: &'static str, json: &'a str) -> Result<Vec<&'a str>, WireError> {
     expect(field, json.trim_ascii_start(), '[', "an array")?;
     let items: Vec<&'a RawValue> = serde_json::from_str(json).map_err(|error| WireError::json(&error))?;
     Ok(items.into_iter().map(RawValue::get).collect())
 }
 
 /// Decodes a JSON string.
-pub(super) fn string<'a>(field: &'static str, json: &'a str) -> Result<Cow<'a, str>, WireError> {
+pub(crate) fn string<'a>(field: &'static str, json: &'a str) -> Result<Cow<'a, str>, WireError> {
     expect(field, json, '"', "a text")?;
     decoded(json).ok_or(WireError::Invalid { field, expected: "a text in Unicode" })
 }
 
 /// The text of a JSON string; `None` if it is none, or has half a surrogate pair in it.
-pub(super) fn decoded(json: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn decoded(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') { serde_json::from_str(json).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
 /// The text of a field; the last one counts, as in Python.
-pub(super) fn get<'a>(fields: &Fields<'a>, name: &str) -> Option<&'a str> {
+pub(crate) fn get<'a>(fields: &Fields<'a>, name: &str) -> Option<&'a str> {
     fields.iter().rev().find(|(known, _)| known == name).map(|(_, value)| *value)
 }
 
 /// The same for a field that must be there.
-pub(super) fn require<'a>(fields: &Fields<'a>, name: &'static str) -> Result<&'a str, WireError> {
+pub(crate) fn require<'a>(fields: &Fields<'a>, name: &'static str) -> Result<&'a str, WireError> {
     get(fields, name).ok_or(WireError::Missing { field: name })
 }
 
 /// Says so if a JSON text is not of the kind that begins with `first`.
-pub(super) fn expect(field: &'static str, json: &str, first: char, expected: &'static str) -> Result<(), WireError> {
+pub(crate) fn expect(field: &'static str, json: &str, first: char, expected: &'static str) -> Result<(), WireError> {
     if json.starts_with(first) {
         return Ok(());
     }

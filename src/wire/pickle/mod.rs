@@ -7,7 +7,7 @@ mod lines;
 mod number;
 mod read;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 mod write;
 
 pub(crate) use read::Pickled;

@@ -1,5 +1,5 @@
 use super::{MAX_DIGITS, PickleError, number::twos_complement};
-use crate::adapters::taskiq::wire::{object::decoded, text::end_of_string};
+use crate::wire::{object::decoded, text::end_of_string};
 
 type Result<T> = std::result::Result<T, PickleError>;
 

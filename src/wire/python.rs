@@ -7,14 +7,14 @@ use std::{
 };
 
 /// An interpreter that was found.
-pub(super) struct Python {
+pub(crate) struct Python {
     program: String,
 }
 
 impl Python {
     /// The interpreter that `MAGEFLOW_PYTHON` names, or else `python3`. `None` if there is none, which is said, and not
     /// allowed where all is required.
-    pub(super) fn find() -> Option<Self> {
+    pub(crate) fn find() -> Option<Self> {
         let program = env::var("MAGEFLOW_PYTHON").unwrap_or_else(|_| "python3".into());
         let python = Self { program };
         if python.try_run("print(1)", "").is_some() {
@@ -26,23 +26,20 @@ impl Python {
         None
     }
 
-    /// The same, with the packages `taskiq`, `taskiq_redis` and `taskiq_pipelines`. They come with the tests against real
-    /// servers, which set `MAGEFLOW_PYTHON`; whoever set it must have them.
-    pub(super) fn with_taskiq() -> Option<Self> {
+    /// The same, with these packages. They come with the tests against real servers, which set `MAGEFLOW_PYTHON`; whoever
+    /// set it must have them.
+    pub(crate) fn with(packages: &str) -> Option<Self> {
         let python = Self::find()?;
-        if python.try_run("import taskiq, taskiq_redis, taskiq_pipelines", "").is_some() {
+        if python.try_run(&format!("import {packages}"), "").is_some() {
             return Some(python);
         }
-        assert!(env::var("MAGEFLOW_PYTHON").is_err(), "`{}` lacks the taskiq packages", python.program);
-        eprintln!(
-            "SKIPPED: `{}` lacks the taskiq packages; MAGEFLOW_PYTHON can name another interpreter",
-            python.program
-        );
+        assert!(env::var("MAGEFLOW_PYTHON").is_err(), "`{}` lacks {packages}", python.program);
+        eprintln!("SKIPPED: `{}` lacks {packages}; MAGEFLOW_PYTHON can name another interpreter", python.program);
         None
     }
 
     /// What `script` prints, given `input`.
-    pub(super) fn run(&self, script: &str, input: &str) -> String {
+    pub(crate) fn run(&self, script: &str, input: &str) -> String {
         self.try_run(script, input).unwrap_or_else(|| panic!("the script failed, see above:\n{script}"))
     }
 

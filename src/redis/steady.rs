@@ -1,4 +1,4 @@
-//! L2, TaskIQ engine. Whether this worker has been able to renew what it holds, all the time. Pure but for the clock.
+//! L0. Whether this worker has been able to renew what it holds, all the time. Pure but for the clock.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -8,7 +8,7 @@ use std::{
 /// After an outage of the server all leases look old, those of workers that are alive too. Whoever takes over at once runs
 /// their tasks again; so everybody is given the time to renew first.
 #[derive(Debug)]
-pub(super) struct Steady(Mutex<Times>);
+pub(crate) struct Steady(Mutex<Times>);
 
 #[derive(Clone, Copy, Debug)]
 struct Times {
@@ -17,7 +17,7 @@ struct Times {
 }
 
 impl Steady {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self(Mutex::new(Times { since: now, last: now }))
     }
 
@@ -26,7 +26,7 @@ impl Steady {
     }
 
     /// The server has answered a renewal.
-    pub(super) fn renewed(&self, now: Instant, lease: Duration) {
+    pub(crate) fn renewed(&self, now: Instant, lease: Duration) {
         let mut times = self.lock();
         if now.duration_since(times.last) > longest(lease) {
             times.since = now;
@@ -35,7 +35,7 @@ impl Steady {
     }
 
     /// Whether leases that have ended say something about their workers.
-    pub(super) fn is_long(&self, now: Instant, lease: Duration) -> bool {
+    pub(crate) fn is_long(&self, now: Instant, lease: Duration) -> bool {
         let Times { since, last } = *self.lock();
         now.duration_since(last) <= longest(lease) && now.duration_since(since) >= lease / 2
     }

@@ -1,7 +1,7 @@
 //! JSON text, looked at and written without a tree.
 
 /// Appends `text` as a JSON string.
-pub(super) fn push_string(out: &mut String, text: &str) {
+pub(crate) fn push_string(out: &mut String, text: &str) {
     out.push('"');
     let mut written = 0;
     for (index, byte) in text.bytes().enumerate() {
@@ -30,14 +30,14 @@ pub(super) fn push_string(out: &mut String, text: &str) {
 }
 
 /// `text` as a JSON string.
-pub(super) fn string(text: &str) -> String {
+pub(crate) fn string(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     push_string(&mut out, text);
     out
 }
 
 /// Appends a name and its colon, after a comma unless the object was just opened.
-pub(super) fn push_key(out: &mut String, name: &str) {
+pub(crate) fn push_key(out: &mut String, name: &str) {
     if !out.ends_with('{') {
         out.push(',');
     }
@@ -46,7 +46,7 @@ pub(super) fn push_key(out: &mut String, name: &str) {
 }
 
 /// A number as JSON; what JSON cannot say becomes `null`, as it does in Python's JSON mode.
-pub(super) fn push_float(out: &mut String, number: f64) {
+pub(crate) fn push_float(out: &mut String, number: f64) {
     if number.is_finite() {
         // The shortest text that reads back as the same number, always with a point or an exponent.
         out.push_str(&format!("{number:?}"));
@@ -56,7 +56,7 @@ pub(super) fn push_float(out: &mut String, number: f64) {
 }
 
 /// Whether brackets of JSON text are nested deeper than `limit`. Strings are skipped.
-pub(super) fn deeper_than(limit: usize, text: &[u8]) -> bool {
+pub(crate) fn deeper_than(limit: usize, text: &[u8]) -> bool {
     let (mut depth, mut at) = (0_usize, 0);
     while let Some(&byte) = text.get(at) {
         match byte {
@@ -76,7 +76,7 @@ pub(super) fn deeper_than(limit: usize, text: &[u8]) -> bool {
 }
 
 /// Where the closing quote of a string is that begins at `at`; the end of the text if there is none.
-pub(super) fn end_of_string(text: &[u8], mut at: usize) -> usize {
+pub(crate) fn end_of_string(text: &[u8], mut at: usize) -> usize {
     while let Some(&byte) = text.get(at) {
         match byte {
             b'"' => return at,
@@ -88,7 +88,7 @@ pub(super) fn end_of_string(text: &[u8], mut at: usize) -> usize {
 }
 
 /// What a JSON text is, in words.
-pub(super) fn kind(text: &str) -> &'static str {
+pub(crate) fn kind(text: &str) -> &'static str {
     match text.as_bytes().first() {
         None => "nothing",
         Some(b'{') => "an object",

@@ -1,0 +1,109 @@
+//! L2, Celery engine. What a running task sees of the engine.
+
+use super::{Shared, broker::Hold, wire::message::Message};
+use crate::{
+    error::{Error, Result},
+    task::{NativeContext, TaskData, TaskExecutionInfo, TaskId, TaskName},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use std::{any::Any, fmt, sync::Arc, time::Duration};
+
+/// The engine's own context of one attempt, what Python calls `self.request`: what
+/// [`raw_context`](crate::task::TaskExecutionInfo::raw_context) downcasts to.
+#[derive(Clone)]
+pub struct CeleryContext(Arc<Facts>);
+
+pub(super) struct Facts {
+    pub(super) shared: Arc<Shared>,
+    pub(super) message: Arc<Message>,
+    pub(super) hold: Arc<Hold>,
+    pub(super) queue: String,
+    pub(super) task_data: Option<TaskData>,
+    pub(super) queued_at: Option<DateTime<Utc>>,
+    pub(super) deadline: Option<DateTime<Utc>>,
+}
+
+impl CeleryContext {
+    pub(super) fn new(facts: Facts) -> Self {
+        Self(Arc::new(facts))
+    }
+
+    /// The facts of this attempt.
+    pub(super) fn info(&self) -> TaskExecutionInfo {
+        let Facts { message, task_data, queued_at, deadline, .. } = &*self.0;
+        let (name, id) = (TaskName::from(&*message.task), TaskId::from(&*message.id));
+        let attempt = message.retries().saturating_add(1);
+        let mut info = TaskExecutionInfo::new(name, id, attempt, Box::new(self.clone()));
+        if let Some(data) = task_data {
+            info.task_data = data.clone();
+        }
+        (info.queued_at, info.deadline) = (*queued_at, *deadline);
+        info
+    }
+
+    /// The id of the task.
+    pub fn task_id(&self) -> &str {
+        &self.0.message.id
+    }
+
+    /// The queue that the message came from.
+    pub fn queue(&self) -> &str {
+        &self.0.queue
+    }
+
+    /// The first task of the workflow.
+    pub fn root_id(&self) -> String {
+        self.0.message.root_id()
+    }
+
+    /// The task that called this one.
+    pub fn parent_id(&self) -> Option<String> {
+        self.0.message.header("parent_id")
+    }
+
+    /// The group that this task is a member of.
+    pub fn group_id(&self) -> Option<String> {
+        self.0.message.header("group")
+    }
+
+    /// A header of the message, as JSON: one of Celery's own, or what the caller gave as `headers`.
+    pub fn header(&self, name: &str) -> Option<crate::task::Json> {
+        self.0.message.headers.get(name).cloned()
+    }
+
+    /// A stamp of the message, as JSON.
+    pub fn stamp(&self, name: &str) -> Option<crate::task::Json> {
+        self.0.message.stamps().get(name).cloned()
+    }
+}
+
+impl fmt::Debug for CeleryContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CeleryContext").field("task_id", &self.0.message.id).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl NativeContext for CeleryContext {
+    fn log(&self, _: &str) -> Result<()> {
+        Err(Error::unsupported(super::ENGINE, "keeping the log lines of a task"))
+    }
+
+    async fn heartbeat(&self) -> Result<()> {
+        self.0.shared.broker.renew(&self.0.hold).await
+    }
+
+    async fn progress(&self, fraction: f64, message: &str) -> Result<()> {
+        self.0.shared.set_progress(&self.0.message.id, fraction, message).await
+    }
+
+    async fn refresh_timeout(&self, _: Duration) -> Result<()> {
+        // The engine has no deadline of its own.
+        Ok(())
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+}

@@ -1,0 +1,226 @@
+//! L2, Celery engine. The receiving half: takes messages while slots are free, hears of what is cancelled, and gives back what
+//! it cannot end.
+
+use super::{
+    CONTROL, Shared,
+    broker::{Consumer, Delivered, End, Heard, Held},
+    finish::{Finish, Finisher},
+    revoked::{Revoke, Revoked},
+    run::Runner,
+};
+use crate::{
+    adapters::{DeliveryHandler, Shutdown, StopReason, WorkerAdapter, WorkerOptions},
+    error::Result,
+    redis::Backoff,
+    task::{TaskId, TaskName},
+};
+use async_trait::async_trait;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Slots for the library's own tasks, besides those of the user's.
+const FRAMEWORK_SLOTS: usize = 8;
+/// The most messages taken at once.
+const MOST_TAKEN: usize = 256;
+/// The most messages that wait for their time in one worker. More of them keep their slots, so that nothing is taken besides.
+const MOST_WAITING: usize = 20_000;
+/// How long one wait for messages lasts.
+const WAIT: Duration = Duration::from_secs(2);
+/// Outcomes that may wait to be recorded.
+const OUTCOMES: usize = 1024;
+/// Requests to all workers that may wait to be read.
+const REQUESTS: usize = 1024;
+/// How long what was asked to stop may take to give itself back.
+const GIVE_BACK: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct CeleryWorker {
+    shared: Arc<Shared>,
+    options: WorkerOptions,
+}
+
+impl CeleryWorker {
+    pub(super) fn new(shared: Arc<Shared>, options: WorkerOptions) -> Self {
+        Self { shared, options }
+    }
+}
+
+/// Queues and slots that belong together.
+struct Pool {
+    runner: Arc<Runner>,
+    consumer: Box<dyn Consumer>,
+    slots: Slots,
+    running: JoinSet<()>,
+    prefetch: usize,
+    /// Taken, and without a slot so far.
+    more: VecDeque<Delivered>,
+}
+
+/// Places for runs, and for what waits for its time.
+#[derive(Clone)]
+struct Slots {
+    runs: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+/// The place of one message.
+pub(super) struct Slot {
+    slots: Slots,
+    run: Option<OwnedSemaphorePermit>,
+    waits: Option<OwnedSemaphorePermit>,
+}
+
+impl Slot {
+    /// Makes room for others while the message waits for its time, if not too many do.
+    pub(super) fn release(&mut self) {
+        self.waits = self.slots.waiting.clone().try_acquire_owned().ok();
+        if self.waits.is_some() {
+            self.run = None;
+        }
+    }
+
+    /// A place to run, again.
+    pub(super) async fn acquire(&mut self) {
+        if self.run.is_none() {
+            // The semaphore is never closed.
+            self.run = self.slots.runs.clone().acquire_owned().await.ok();
+        }
+        self.waits = None;
+    }
+}
+
+#[async_trait]
+impl WorkerAdapter for CeleryWorker {
+    async fn start(self: Box<Self>, handler: Arc<dyn DeliveryHandler>, ready: CancellationToken) -> Result<()> {
+        let Self { shared, options } = *self;
+        let (held, revoked) = (Arc::<Held>::default(), Arc::<Revoked>::default());
+        let node = format!("{}-{}@mageflow", options.name, TaskId::new());
+        let (requests, mut requested) = mpsc::channel(REQUESTS);
+        // Before anything is taken: what is cancelled from now on is heard of, and what was before is read.
+        let listening = shared.broker.listen(CONTROL, requests).await?;
+        revoked.note(&Revoke { ids: shared.broker.revoked().await?, terminate: true });
+        let hear = async {
+            let _listening = listening;
+            while let Some(heard) = requested.recv().await {
+                let revoke = match heard {
+                    Heard::Parcel(parcel) => Revoke::read(&parcel, &node),
+                    Heard::Missed => {
+                        let ids = shared.broker.revoked().await;
+                        let ids = ids.inspect_err(|error| tracing::warn!(%error, "cannot read what was cancelled"));
+                        ids.ok().map(|ids| Revoke { ids, terminate: true })
+                    }
+                };
+                if let Some(revoke) = revoke {
+                    revoked.note(&revoke);
+                }
+            }
+        };
+        let (outcomes, finishing) = mpsc::channel(OUTCOMES);
+        let ttls: HashMap<TaskName, Duration> =
+            options.tasks.iter().filter_map(|task| Some((task.name.clone(), task.options.result_ttl?))).collect();
+        let runner = Arc::new(Runner {
+            shared: shared.clone(),
+            handler,
+            outcomes,
+            ttls: Arc::new(ttls),
+            revoked: revoked.clone(),
+            node: node.clone(),
+            drain: options.shutdown.drain.clone(),
+        });
+        let users: Vec<_> = options.queues.iter().map(|queue| shared.app.routes.named(queue).to_owned()).collect();
+        let own = vec![options.framework_queue.clone()];
+        let pool = |queues: &[String], slots, prefetch| {
+            Pool::new(&runner, shared.broker.consumer(queues, &held), slots, prefetch)
+        };
+        let pools = [pool(&users, options.concurrency, shared.app.prefetch), pool(&own, FRAMEWORK_SLOTS, 0)];
+        drop(runner);
+        ready.cancel();
+        let (shutdown, grace) = (&options.shutdown, options.grace);
+        let [first, second] = pools.map(|pool| pool.work(shutdown, grace));
+        // What ends the pools ends the outcomes, and what ends those ends the rest.
+        let worked = async {
+            tokio::join!(first, second);
+        };
+        let finished = Finisher::new(shared.clone()).run(finishing, shutdown.now.clone(), grace);
+        tokio::select! {
+            ((), ()) = async { tokio::join!(worked, finished) } => {}
+            () = shared.broker.maintain(&held) => {}
+            () = hear => {}
+        }
+        Ok(())
+    }
+}
+
+impl Pool {
+    fn new(runner: &Arc<Runner>, consumer: Box<dyn Consumer>, slots: usize, prefetch: usize) -> Self {
+        let slots = Slots { runs: Arc::new(Semaphore::new(slots)), waiting: Arc::new(Semaphore::new(MOST_WAITING)) };
+        Self { runner: runner.clone(), consumer, slots, running: JoinSet::new(), prefetch, more: VecDeque::new() }
+    }
+
+    async fn work(mut self, shutdown: &Shutdown, grace: Duration) {
+        let mut backoff = Backoff::new();
+        while !shutdown.drain.is_cancelled() {
+            let permit = tokio::select! {
+                permit = self.slots.runs.clone().acquire_owned() => permit,
+                () = shutdown.drain.cancelled() => break,
+            };
+            let Ok(permit) = permit else { break };
+            // Short tasks that were just begun end here, so that more can be fetched at once.
+            tokio::task::yield_now().await;
+            while self.running.try_join_next().is_some() {}
+            if let Some(delivered) = self.more.pop_front() {
+                self.run(delivered, permit);
+                continue;
+            }
+            let count = (1 + self.slots.runs.available_permits() + self.prefetch).min(MOST_TAKEN);
+            match self.consumer.read(count, WAIT, &shutdown.drain).await {
+                Ok(taken) => {
+                    backoff = Backoff::new();
+                    self.more.extend(taken);
+                    if let Some(delivered) = self.more.pop_front() {
+                        self.run(delivered, permit);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot take messages; trying again");
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff.next()) => {}
+                        () = shutdown.drain.cancelled() => {}
+                    }
+                }
+            }
+        }
+        self.drain(shutdown, grace).await;
+    }
+
+    fn run(&mut self, delivered: Delivered, permit: OwnedSemaphorePermit) {
+        let (runner, slots) = (self.runner.clone(), self.slots.clone());
+        let slot = Slot { slots, run: Some(permit), waits: None };
+        self.running.spawn(async move { runner.run(delivered, slot).await });
+    }
+
+    async fn drain(mut self, shutdown: &Shutdown, grace: Duration) {
+        // The last one first, so that they stand in their order again.
+        for delivered in self.more.drain(..).rev() {
+            let _ = self.runner.outcomes.send(Finish::of(Arc::new(delivered.hold), End::Requeue)).await;
+        }
+        let ended = async |running: &mut JoinSet<()>| while running.join_next().await.is_some() {};
+        tokio::select! {
+            () = ended(&mut self.running) => return,
+            () = tokio::time::sleep(grace) => {}
+            () = shutdown.now.cancelled() => {}
+        }
+        self.runner.revoked.stop_all(StopReason::Shutdown);
+        let _ = tokio::time::timeout(GIVE_BACK, ended(&mut self.running)).await;
+        // What is dropped here is not renewed any more and comes back after the visibility timeout.
+        self.running.shutdown().await;
+    }
+}
