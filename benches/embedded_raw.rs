@@ -43,7 +43,7 @@ impl Bench {
         let config = EmbeddedConfig::default().max_queued(tasks).max_results(tasks);
         let engine = EmbeddedEngine::with(config);
         Self {
-            workflow: engine.workflow(),
+            workflow: engine.workflow(Arc::default()),
             task: "nothing".into(),
             options: Arc::default(),
             shutdown: Shutdown::default(),
