@@ -14,6 +14,7 @@ macro_rules! pages {
             "[retries]: crate::guide::retries\n",
             "[redis]: crate::guide::redis\n",
             "[celery]: crate::guide::celery\n",
+            "[hatchet]: crate::guide::hatchet\n",
             "[taskiq]: crate::guide::taskiq\n",
             "[testing]: crate::guide::testing\n\n",
             include_str!(concat!("../docs/", stringify!($page), ".md")),
@@ -22,4 +23,4 @@ macro_rules! pages {
     )*};
 }
 
-pages!(tasks, signatures, chains, swarms, lifecycle, retries, redis if "redis", celery if "celery", taskiq if "taskiq", testing if "testing");
+pages!(tasks, signatures, chains, swarms, lifecycle, retries, redis if "redis", celery if "celery", hatchet if "hatchet", taskiq if "taskiq", testing if "testing");
