@@ -163,7 +163,15 @@ impl Shared {
             let read = match told {
                 // Outputs that are too large for a message are left out.
                 Some(told) if !told.results.is_empty() => Some(self.of_end(id, told).await?),
-                _ => self.looked_up(id, &run).await?,
+                _ => match self.looked_up(id, &run).await {
+                    // Whoever waits can wait until the engine is back, or has time.
+                    Err(error) if error.is_retryable() => {
+                        tracing::debug!(%id, %error, "a run that is waited for cannot be looked at");
+                        pause = (pause * 2).clamp(FIRST_LOOK, LAST_LOOK).mul_f64(0.75 + fastrand::f64() / 4.0);
+                        continue;
+                    }
+                    read => read?,
+                },
             };
             match read {
                 Some((mut result, task_run)) if result.is_ended() => {
