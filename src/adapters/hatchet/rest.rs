@@ -29,6 +29,10 @@ use tonic::Status;
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(5);
+/// What the engine adds to the metadata of a child.
+const PARENT: &str = "hatchet__parent_workflow_run_id";
+/// How many runs of one id are looked at with one call.
+const PAGE: usize = 100;
 
 /// The client of the REST API. Clones share its connections.
 #[derive(Clone)]
@@ -50,6 +54,15 @@ struct Rows {
 #[derive(Deserialize)]
 struct Row {
     metadata: Metadata,
+    #[serde(default, rename = "additionalMetadata")]
+    sent: Option<Value>,
+}
+
+impl Row {
+    /// Whether another run started it.
+    fn is_child(&self) -> bool {
+        self.sent.as_ref().is_some_and(|sent| sent.get(PARENT).is_some())
+    }
 }
 
 #[derive(Deserialize)]
@@ -147,25 +160,34 @@ impl Rest {
     }
 
     /// The run that was sent with this id, if it has started to wait for a worker. Known some time after it did.
+    ///
+    /// The official SDKs give the id of a run to its children, too.
     pub(super) async fn run_with(&self, id: &str, since: DateTime<Utc>) -> Result<Option<String>, Status> {
-        let path = format!(
-            "/api/v1/stable/tenants/{}/workflow-runs?since={}&only_tasks=false&include_payloads=false&limit=1&{}",
-            self.tenant,
-            encoded(&since.to_rfc3339_opts(SecondsFormat::Millis, true)),
-            with_id("additional_metadata", id),
-        );
-        self.first(&path).await
+        let mut offset = 0;
+        loop {
+            let path = format!(
+                "/api/v1/stable/tenants/{}/workflow-runs?since={}&only_tasks=false&include_payloads=false&\
+                 limit={PAGE}&offset={offset}&{}",
+                self.tenant,
+                encoded(&since.to_rfc3339_opts(SecondsFormat::Millis, true)),
+                with_id("additional_metadata", id),
+            );
+            let Rows { rows } = self.call(Method::GET, &path, None).await?;
+            let found = rows.len();
+            match rows.into_iter().find(|row| !row.is_child()) {
+                Some(row) => return Ok(Some(row.metadata.id)),
+                None if found < PAGE => return Ok(None),
+                None => offset += found,
+            }
+        }
     }
 
     /// The schedule with this id, as long as its time has not come.
     pub(super) async fn schedule_with(&self, id: &str) -> Result<Option<String>, Status> {
         let tenant = &self.tenant;
         let filter = with_id("additionalMetadata", id);
-        self.first(&format!("/api/v1/tenants/{tenant}/workflows/scheduled?limit=1&{filter}")).await
-    }
-
-    async fn first(&self, path: &str) -> Result<Option<String>, Status> {
-        let found: Rows = self.call(Method::GET, path, None).await?;
+        let path = format!("/api/v1/tenants/{tenant}/workflows/scheduled?limit=1&{filter}");
+        let found: Rows = self.call(Method::GET, &path, None).await?;
         Ok(found.rows.into_iter().next().map(|row| row.metadata.id))
     }
 

@@ -200,15 +200,27 @@ impl Shared {
         let mut wait = self.waits.wait(&self.dispatcher, &run);
         // The stream is slow to tell of ends that were before it was asked.
         let mut pause = if is_new { FIRST_LOOK } else { Duration::ZERO };
+        // It tells once.
+        let mut is_told = false;
         loop {
             let told = tokio::select! {
-                told = wait.told() => Some(told),
+                told = wait.told(), if !is_told => Some(told),
                 () = tokio::time::sleep(pause) => None,
             };
+            is_told |= told.is_some();
+            pause = (pause * 2).clamp(FIRST_LOOK, LAST_LOOK).mul_f64(0.75 + fastrand::f64() / 4.0);
             let read = match told {
                 // Outputs that are too large for a message are left out.
-                Some(told) if !told.results.is_empty() => Some(self.of_end(id, told).await?),
-                _ => self.looked_up(id, &run).await?,
+                Some(told) if !told.results.is_empty() => self.of_end(id, told).await.map(Some),
+                _ => self.looked_up(id, &run).await,
+            };
+            let read = match read {
+                // Whoever waits can wait until the engine is back, or has time.
+                Err(error) if error.is_retryable() => {
+                    tracing::debug!(%id, %error, "a run that is waited for cannot be looked at");
+                    continue;
+                }
+                read => read?,
             };
             match read {
                 Some((mut result, task_run)) if result.is_ended() => {
@@ -224,7 +236,6 @@ impl Shared {
                 }
                 None => return Err(unknown()),
             }
-            pause = (pause * 2).clamp(FIRST_LOOK, LAST_LOOK).mul_f64(0.75 + fastrand::f64() / 4.0);
         }
     }
 

@@ -85,7 +85,10 @@ pub(crate) fn decode(input: Option<&RawValue>) -> Result<Arguments, &'static str
     let Some(exact) = entries.get(OWN) else {
         return Arguments::from_parts(None, Some(Json::from(input))).map_err(|_| NO_INPUT);
     };
-    let exact = serde_json::from_str::<String>(exact.get()).ok().and_then(|text| serde_json::from_str(&text).ok());
+    let exact = serde_json::from_str::<String>(exact.get()).ok();
+    let exact = exact.and_then(|text| serde_json::from_str::<Arguments>(&text).ok());
+    // A list and an object, which nobody has looked at yet.
+    let exact = exact.and_then(|read| Arguments::from_parts(read.args().cloned(), read.kwargs().cloned()).ok());
     exact.ok_or("`_mageflow` in the input of the run is not what this version of the library writes")
 }
 

@@ -45,4 +45,6 @@ impl Timestamp {
 pub(crate) struct Nothing {}
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -13,6 +13,8 @@ use std::fmt::Write;
 const RESULT: &str = "result";
 /// What the Python SDK writes behind an error.
 const OF_PYTHON: &str = "__hatchet_error_metadata__";
+/// What its traces begin with. Lines of a message end with a backslash before it.
+const TRACE_OF_PYTHON: &str = "Traceback (most recent call last):";
 /// The most characters of an error that are kept: the engine sends it around with others.
 const MOST_CHARACTERS: usize = 100_000;
 
@@ -40,7 +42,7 @@ pub(crate) fn encode(result: &Json, facts: Option<Facts>) -> String {
         (false, false) if text.contains(OWN) => "{}".to_owned(),
         (false, false) => text.to_owned(),
     };
-    if facts.is_none() && !object.starts_with("{}") {
+    if facts.is_none() && (is_safe || object != "{}") {
         return object;
     }
     let beside = Beside { facts, wrapped: wrapped && is_safe, exact: (!is_safe).then(|| text.to_owned()) };
@@ -61,6 +63,10 @@ pub(crate) fn decode(output: &str) -> Result<(Json, Option<Facts>), &'static str
     }
     let Some(mut entries) = entries(output) else { return Ok((Json::parse(output).map_err(|_| NO_JSON)?, None)) };
     let Some(beside) = entries.remove(OWN) else { return Ok((Json::parse(output).map_err(|_| NO_JSON)?, None)) };
+    // What stands beside an input is a text: a task of others gave back its input.
+    if beside.get().starts_with('"') {
+        return Ok((Json::encode(&entries).map_err(|_| NOT_OURS)?, None));
+    }
     let Beside { facts, wrapped, exact } = serde_json::from_str(beside.get()).map_err(|_| NOT_OURS)?;
     let result = match (exact, wrapped) {
         (Some(exact), _) => Json::parse(&exact).map_err(|_| NOT_OURS)?,
@@ -110,12 +116,20 @@ pub(crate) fn decode_failure(text: &str) -> (TaskFailure, Option<Facts>) {
     if let Ok(Behind { own: Told { failure, facts } }) = serde_json::from_str(last) {
         return (failure, Some(facts));
     }
-    let text = if last.contains(OF_PYTHON) { rest.trim_end() } else { text.trim_end() };
-    let (first, causes) = text.split_once('\n').unwrap_or((text, ""));
+    let is_of_python = last.contains(OF_PYTHON);
+    let text = if is_of_python { rest.trim_end() } else { text.trim_end() };
+    let (first, mut causes) = text.split_once('\n').unwrap_or((text, ""));
     let (error_type, message) = match first.split_once(": ") {
         Some((name, message)) if is_type(name) => (name, message),
         _ => ("", first),
     };
+    let mut message = message.to_owned();
+    while is_of_python && message.ends_with('\\') && !causes.is_empty() && !causes.starts_with(TRACE_OF_PYTHON) {
+        let next;
+        (next, causes) = causes.split_once('\n').unwrap_or((causes, ""));
+        message.pop();
+        message = message + "\n" + next;
+    }
     let kind = if error_type == "NonRetryableException" { FailureKind::Terminal } else { FailureKind::Error };
     let mut failure = TaskFailure::new(kind, message).with_error_type(error_type);
     failure.causes = causes.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
@@ -150,6 +164,7 @@ mod tests {
         assert_eq!(encode(&json!({"path": "x"}).into(), None), r#"{"path":"x"}"#);
         assert_eq!(encode(&json!(15).into(), None), r#"{"result":15}"#);
         assert_eq!(encode(&Json::null(), None), r#"{"result":null}"#);
+        assert_eq!(encode(&json!({}).into(), None), "{}");
     }
 
     #[test]
@@ -181,7 +196,9 @@ mod tests {
         assert_eq!(decode("").unwrap().0, Json::null());
         assert_eq!(decode(r#"{"result":15}"#).unwrap().0.to_value(), json!({"result": 15}));
         assert!(decode("{").is_err());
-        assert!(decode(r#"{"_mageflow":"x"}"#).unwrap_err().contains("_mageflow"));
+        assert!(decode(r#"{"_mageflow":1}"#).unwrap_err().contains("_mageflow"));
+        // A task that gives back its input, and what stood beside that.
+        assert_eq!(decode(r#"{"a":1,"_mageflow":"[]"}"#).unwrap().0.to_value(), json!({"a": 1}));
     }
 
     #[test]
@@ -205,6 +222,10 @@ mod tests {
         let (failure, facts) = decode_failure(python);
         assert_eq!((failure.error_type.as_str(), failure.message.as_str()), ("ValueError", "no such photo"));
         assert_eq!((failure.kind, failure.causes.len(), facts), (FailureKind::Error, 2, None));
+        let lines = python.replace("photo\n", "photo\\\nat all\n");
+        assert_eq!(decode_failure(&lines).0.message, "no such photo\nat all");
+        let path = python.replace("photo\n", "C:\\\n");
+        assert_eq!(decode_failure(&path).0.message, "no such C:\\");
         let (failure, _) = decode_failure("Task exceeded timeout of 1s");
         assert_eq!((failure.error_type.as_str(), failure.message.as_str()), ("", "Task exceeded timeout of 1s"));
         assert_eq!(decode_failure("could not: do it").0.message, "could not: do it");
