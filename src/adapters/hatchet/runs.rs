@@ -203,7 +203,7 @@ impl HatchetRun {
     pub(super) fn read(details: RunDetails) -> Result<Self> {
         let tasks = details.tasks.into_iter().map(|(name, task)| Ok((name, HatchetTaskRun::read(task)?)));
         Ok(Self {
-            status: details.status.into(),
+            status: status(details.status, details.evicted),
             done: details.done,
             input: json("the input of a run", &details.input)?,
             metadata: json("the metadata of a run", &details.metadata)?,
@@ -217,11 +217,16 @@ impl HatchetTaskRun {
         let output = task.output.filter(|output| !output.is_empty());
         Ok(Self {
             id: HatchetRunId(task.id),
-            status: task.status.into(),
+            status: status(task.status, task.evicted),
             error: task.error.filter(|error| !error.is_empty()),
             output: output.map(|output| json("the output of a task", &output)).transpose()?,
         })
     }
+}
+
+/// For the engine a run that no worker has because it waits runs all the same.
+fn status(number: i32, evicted: bool) -> HatchetStatus {
+    if evicted { HatchetStatus::Evicted } else { number.into() }
 }
 
 /// Nothing at all counts as null.

@@ -52,17 +52,23 @@ impl HatchetConnection {
         self.workflows().put_rate_limit(rate).await.map_err(|status| failed("set a rate limit", status))
     }
 
-    /// Has the engine start a run again and again: `expression` has five fields, in UTC. The name tells the times of a
+    /// Has the engine start a run again and again: `expression` has five fields, or six with seconds in front, in UTC. The name tells the times of a
     /// workflow apart. Answers with an id for [`delete_cron`](Self::delete_cron).
     ///
     /// Uses the REST API.
     ///
     /// # Errors
-    /// Those of [`trigger`](Self::trigger), and [`Error::Engine`] if there is no such workflow or the expression is none.
+    /// Those of [`trigger`](Self::trigger), [`Error::InvalidArguments`] if the expression has another number of fields, and
+    /// [`Error::Engine`] if there is no such workflow.
     ///
     /// # Cancel safety
     /// Dropped early, it was made or not.
     pub async fn create_cron(&self, name: &str, expression: &str, trigger: &HatchetTrigger) -> Result<String> {
+        // The engine takes any text, and starts nothing then.
+        if !matches!(expression.split_whitespace().count(), 5 | 6) {
+            let reason = format!("`{expression}` is no cron expression: five fields are expected, or six with seconds");
+            return Err(Error::InvalidArguments { reason });
+        }
         let run = trigger.request(self.client())?;
         let object = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|_| json!({}));
         let cron = json!({
