@@ -269,12 +269,13 @@ impl Shared {
             }
         };
         result.task_name = self.name_of(&names);
-        if let Ok(text) = std::str::from_utf8(&details.metadata)
+        if result.is_cancelled()
+            && let Ok(text) = std::str::from_utf8(&details.metadata)
             && let Ok((_, sent)) = read_metadata(Some(text), false)
             && sent.options.is_some_and(|options| options.schedule_timeout.is_some())
         {
             // Looked at by whoever adds facts.
-            result.error = result.is_cancelled().then(|| too_late(&result));
+            result.error = Some(too_late(&result));
         }
         (result, task_run)
     }
