@@ -19,6 +19,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 /// Each case has a namespace of its own.
@@ -49,6 +50,11 @@ impl Factory for Engine {
 
     async fn another(&self, _: &MageflowBuilder) -> Option<MageflowBuilder> {
         None
+    }
+
+    /// The engine looks for new workers every 5 s.
+    fn hands_over_within(&self) -> Duration {
+        Duration::from_secs(6)
     }
 
     fn known_gaps(&self) -> &'static [(&'static str, &'static str)] {

@@ -38,7 +38,8 @@ const STAYS: Duration = Duration::from_secs(20);
 /// # use std::time::Duration;
 /// # async fn remind(ctx: TaskContext) -> Result<(), TaskError> {
 /// let info = ctx.execution_info();
-/// let durable = info.raw_context::<HatchetContext>().ok_or("not on Hatchet")?.durable()?;
+/// let native = info.raw_context::<HatchetContext>().ok_or_else(|| TaskError::terminal("not on Hatchet"))?;
+/// let durable = native.durable()?;
 /// durable.sleep_for(Duration::from_secs(3600)).await?;
 /// let paid = durable.wait_for(HatchetWait::event("order:paid").or_sleep(Duration::from_secs(86_400))).await?;
 /// # let _ = paid;

@@ -61,6 +61,11 @@ impl Environment {
         builder.build().await.expect("an engine")
     }
 
+    /// A time in which the engine gets at least one task to a worker.
+    pub fn at_least(&self, time: Duration) -> Duration {
+        time + self.factory.hands_over_within()
+    }
+
     /// The factory, for a second process on the same engine.
     pub fn factory(&self) -> &Arc<dyn Factory> {
         &self.factory

@@ -37,6 +37,12 @@ pub trait Factory: fmt::Debug + Send + Sync + 'static {
     /// `None` where an engine lives in one process.
     async fn another(&self, of: &MageflowBuilder) -> Option<MageflowBuilder>;
 
+    /// How long the engine may take to hand a task to a worker that has just started. Times after which something is to
+    /// have expired are longer by that.
+    fn hands_over_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Cases that this engine is known to fail, with the reason.
     fn known_gaps(&self) -> &'static [(&'static str, &'static str)];
 }

@@ -108,7 +108,8 @@ async fn a_task_that_no_worker_takes_expires_and_fires_on_error(env: Environment
 
 async fn an_idle_open_swarm_expires_and_fires_on_error(env: Environment) {
     let (mage, _worker) = env.start_with([tick(), told(), inc()], watchful).await;
-    let swarm = mage.swarm([call("tick")]).active_ttl(ms(150)).on_error(call("told")).run_no_wait(&7).await.unwrap();
+    let swarm = mage.swarm([call("tick")]).active_ttl(env.at_least(ms(150))).on_error(call("told"));
+    let swarm = swarm.run_no_wait(&7).await.unwrap();
     let error = failure(swarm.wait().await);
     assert_eq!((error.kind, error.signature.as_ref()), (FailureKind::Expired, Some(swarm.key())));
     env.probe.until_noted("told Expired", 1).await;
@@ -133,12 +134,13 @@ async fn a_chain_whose_step_expires_fails(env: Environment) {
 async fn what_is_worked_on_does_not_expire(env: Environment) {
     let (mage, _worker) = env.start_with([work(), tick()], watchful).await;
     let nested = chain_of([call("work"), part(swarm_of([call("tick")]))]);
-    let handle = mage.swarm([nested]).active_ttl(ms(150)).closed().run_no_wait(&7).await.unwrap();
-    let task = mage.sign(call("work")).active_ttl(ms(150)).run_no_wait(&7).await.unwrap();
+    let ttl = env.at_least(ms(150));
+    let handle = mage.swarm([nested]).active_ttl(ttl).closed().run_no_wait(&7).await.unwrap();
+    let task = mage.sign(call("work")).active_ttl(ttl).run_no_wait(&7).await.unwrap();
     env.probe.until_noted("at work 1", 2).await;
     for _ in 0..2 {
         // An idle one shows that the time has passed.
-        let measure = mage.swarm([call("tick")]).active_ttl(ms(300)).run_no_wait(&1).await.unwrap();
+        let measure = mage.swarm([call("tick")]).active_ttl(2 * ttl).run_no_wait(&1).await.unwrap();
         assert_eq!(failure(measure.wait().await).kind, FailureKind::Expired);
     }
     env.probe.let_through(2);
