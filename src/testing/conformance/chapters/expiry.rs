@@ -152,14 +152,15 @@ async fn what_is_worked_on_does_not_expire(env: Environment) {
 async fn what_is_paused_does_not_expire(env: Environment) {
     let (mage, _worker) = env.start_with([tick()], watchful).await;
     let mut paused = Vec::new();
+    let ttl = env.at_least(ms(150));
     for (kind, result) in kinds("tick") {
-        let handle = mage.sign(kind.active_ttl(ms(150))).create().await.unwrap();
+        let handle = mage.sign(kind.active_ttl(ttl)).create().await.unwrap();
         handle.suspend().await.unwrap();
         handle.run_no_wait(&7).await.unwrap();
         paused.push((handle, result));
     }
     for _ in 0..2 {
-        let measure = mage.swarm([call("tick")]).active_ttl(ms(300)).run_no_wait(&1).await.unwrap();
+        let measure = mage.swarm([call("tick")]).active_ttl(2 * ttl).run_no_wait(&1).await.unwrap();
         assert_eq!(failure(measure.wait().await).kind, FailureKind::Expired);
     }
     for (handle, result) in paused {
