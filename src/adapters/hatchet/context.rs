@@ -162,8 +162,8 @@ impl HatchetContext {
         self.0.shared.events.stream(piece).await.map_err(|status| failed("send a piece of a stream", status))
     }
 
-    /// Lets the engine give this run's slot to another one, while this one goes on. A run without a slot is not given to
-    /// another worker when its own is lost: it has to run into its timeout first.
+    /// Lets the engine give this run's slot to another one, while this one goes on. Engine 0.91 leaves the slot taken all the
+    /// same. A run without a worker is not given to another one when its own is lost: it has to run into its timeout first.
     ///
     /// # Errors
     /// [`Error::Engine`](crate::Error::Engine).
