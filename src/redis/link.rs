@@ -22,7 +22,7 @@ use tokio::{sync::watch, task::JoinHandle, time::Instant};
 /// The first wait before another try, and the longest. Drawn between their halves and wholes, so that many processes do
 /// not all come back at once.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(super) enum Connection {

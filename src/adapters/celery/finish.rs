@@ -3,7 +3,7 @@
 
 use super::{
     Shared,
-    backend::{Joined, Part, Record},
+    backend::{Counted, Joined, Part, Record},
     broker::{End, Hold},
     canvas::{Plan, chord_failed, joined_failure},
     wire::{
@@ -18,13 +18,19 @@ use crate::{
     task::Json,
     wire::{Limits, object},
 };
-use futures_util::future::{BoxFuture, try_join_all};
-use std::{sync::Arc, time::Duration};
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, try_join_all},
+    stream::FuturesUnordered,
+};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// The most outcomes of one round trip.
 const BATCH: usize = 256;
+/// After how long it is asked again whether the body of a chord was called that somebody else is to call.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How deep results of groups may be nested in results of groups.
 const DEEPEST: usize = 32;
 
@@ -71,6 +77,8 @@ struct Done {
     prepared: bool,
     stored: bool,
     parts: usize,
+    /// The outcomes, by their numbers, that cannot end yet: the body of their chord is still to be called by somebody else.
+    pending: HashSet<usize>,
 }
 
 impl Finisher {
@@ -81,23 +89,50 @@ impl Finisher {
     /// Until nobody is left who could have an outcome. After `now`, only as long as `grace`.
     pub(super) async fn run(self, mut outcomes: mpsc::Receiver<Finish>, now: CancellationToken, grace: Duration) {
         let mut batch = Vec::with_capacity(BATCH);
-        while outcomes.recv_many(&mut batch, BATCH).await > 0 {
+        let mut pending = FuturesUnordered::new();
+        loop {
             tokio::select! {
-                () = self.until_recorded(&batch) => {}
-                () = async { now.cancelled().await; tokio::time::sleep(grace).await } => {
-                    tracing::warn!(count = batch.len(), "outcomes could not be recorded; their tasks run again");
-                }
+                count = outcomes.recv_many(&mut batch, BATCH) => if count == 0 { break },
+                Some(finish) = pending.next() => batch.push(finish),
             }
-            batch.clear();
+            for finish in self.within(&mut batch, &now, grace).await {
+                pending.push(async {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                    finish
+                });
+            }
         }
+        // Whoever takes them next asks again.
+        while let Some(finish) = pending.next().await {
+            batch.push(Finish::of(finish.hold, End::Requeue));
+        }
+        self.within(&mut batch, &now, grace).await;
     }
 
-    async fn until_recorded(&self, batch: &[Finish]) {
+    /// Records a batch while there is time, and answers what has to be asked again.
+    async fn within(&self, batch: &mut Vec<Finish>, now: &CancellationToken, grace: Duration) -> Vec<Finish> {
+        let late = async {
+            now.cancelled().await;
+            tokio::time::sleep(grace).await;
+        };
+        let pending = tokio::select! {
+            pending = self.until_recorded(batch) => pending,
+            () = late => {
+                tracing::warn!(count = batch.len(), "outcomes could not be recorded; their tasks run again");
+                HashSet::new()
+            }
+        };
+        let numbered = batch.drain(..).enumerate();
+        numbered.filter_map(|(number, finish)| pending.contains(&number).then_some(finish)).collect()
+    }
+
+    async fn until_recorded(&self, batch: &[Finish]) -> HashSet<usize> {
         let (mut backoff, mut done) = (Backoff::new(), Done::default());
         while let Err(error) = self.record(batch, &mut done).await {
             tracing::warn!(%error, count = batch.len(), "outcomes could not be recorded yet");
             tokio::time::sleep(backoff.next()).await;
         }
+        done.pending
     }
 
     async fn record(&self, batch: &[Finish], done: &mut Done) -> Result<()> {
@@ -113,33 +148,45 @@ impl Finisher {
             shared.backend.store(&records).await?;
             done.stored = true;
         }
-        let parts: Vec<_> = batch.iter().flat_map(|finish| finish.parts.iter().cloned()).collect();
+        let numbered = batch.iter().enumerate();
+        let (owners, parts): (Vec<_>, Vec<_>) =
+            numbered.flat_map(|(number, finish)| finish.parts.iter().map(move |part| (number, part.clone()))).unzip();
         while done.parts < parts.len() {
-            let chunk = &parts[done.parts..(done.parts + BATCH).min(parts.len())];
-            shared.count(chunk, 0).await?;
-            done.parts += chunk.len();
+            let range = done.parts..(done.parts + BATCH).min(parts.len());
+            let theirs = shared.count(&parts[range.clone()], 0).await?;
+            done.pending.extend(theirs.into_iter().map(|at| owners[range.start + at]));
+            done.parts = range.end;
         }
-        let ended: Vec<_> = batch.iter().map(|finish| (&*finish.hold, &finish.end)).collect();
+        let ended = batch.iter().enumerate().filter(|(number, _)| !done.pending.contains(number));
+        let ended: Vec<_> = ended.map(|(_, finish)| (&*finish.hold, &finish.end)).collect();
         shared.broker.settle(&ended).await
     }
 }
 
 impl Shared {
-    /// Counts ends of tasks of chords, and calls the bodies of those that are complete with them.
-    pub(super) fn count<'a>(&'a self, parts: &'a [Part], depth: usize) -> BoxFuture<'a, Result<()>> {
+    /// Counts ends of tasks of chords, and calls the bodies of those that are complete with them. Answers the numbers of those
+    /// whose body somebody else is to call: were that one lost and these forgotten, nobody would.
+    pub(super) fn count<'a>(&'a self, parts: &'a [Part], depth: usize) -> BoxFuture<'a, Result<Vec<usize>>> {
         Box::pin(async move {
             // Each with a command of its own that travels with the others.
             let counted = try_join_all(parts.iter().map(|part| self.backend.count(part))).await?;
-            for (part, joined) in parts.iter().zip(counted) {
-                let Some(joined) = joined else { continue };
+            let mut theirs = Vec::new();
+            for (number, (part, counted)) in parts.iter().zip(counted).enumerate() {
+                let joined = match counted {
+                    Counted::Nothing => continue,
+                    Counted::Theirs => {
+                        theirs.push(number);
+                        continue;
+                    }
+                    Counted::Ours(joined) => joined,
+                };
                 let mut backoff = Backoff::new();
-                // Who counts again is not told again.
                 while let Err(error) = self.join(part, &joined, depth).await {
                     tracing::warn!(%error, group = part.group, "the body of a chord could not be called yet");
                     tokio::time::sleep(backoff.next()).await;
                 }
             }
-            Ok(())
+            Ok(theirs)
         })
     }
 
@@ -254,6 +301,9 @@ impl Shared {
             tracing::warn!("chords are nested too deep; one of them does not end");
             return Ok(());
         }
-        self.count(&plan.parts, depth + 1).await
+        match self.count(&plan.parts, depth + 1).await?.len() {
+            0 => Ok(()),
+            _ => Err(super::OWNER.failed("call the body of a chord", "another worker is to call it", true)),
+        }
     }
 }

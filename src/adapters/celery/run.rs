@@ -393,6 +393,7 @@ fn part_of(message: &Message, state: &'static str, result: Json) -> Option<Part>
         result,
         body: message.embed.chord.clone()?,
         root: message.root_id(),
+        token: TaskId::new().to_string(),
     })
 }
 

@@ -15,11 +15,7 @@ use crate::{
     task::{TaskId, TaskName},
 };
 use async_trait::async_trait;
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
@@ -58,22 +54,24 @@ struct Pool {
     runner: Arc<Runner>,
     consumer: Box<dyn Consumer>,
     slots: Slots,
-    running: JoinSet<()>,
-    prefetch: usize,
-    /// Taken, and without a slot so far.
-    more: VecDeque<Delivered>,
 }
 
-/// Places for runs, and for what waits for its time.
+/// Places for what is taken, for runs, and for what waits for its time.
 #[derive(Clone)]
 struct Slots {
+    /// As many as runs, and what may be taken before a run is free.
+    taken: Arc<Semaphore>,
     runs: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
 
+/// A message, and its place among those that are taken.
+type Taken = (Delivered, OwnedSemaphorePermit);
+
 /// The place of one message.
 pub(super) struct Slot {
     slots: Slots,
+    taken: Option<OwnedSemaphorePermit>,
     run: Option<OwnedSemaphorePermit>,
     waits: Option<OwnedSemaphorePermit>,
 }
@@ -83,7 +81,7 @@ impl Slot {
     pub(super) fn release(&mut self) {
         self.waits = self.slots.waiting.clone().try_acquire_owned().ok();
         if self.waits.is_some() {
-            self.run = None;
+            (self.taken, self.run) = (None, None);
         }
     }
 
@@ -161,55 +159,100 @@ impl WorkerAdapter for CeleryWorker {
 
 impl Pool {
     fn new(runner: &Arc<Runner>, consumer: Box<dyn Consumer>, slots: usize, prefetch: usize) -> Self {
-        let slots = Slots { runs: Arc::new(Semaphore::new(slots)), waiting: Arc::new(Semaphore::new(MOST_WAITING)) };
-        Self { runner: runner.clone(), consumer, slots, running: JoinSet::new(), prefetch, more: VecDeque::new() }
+        let [taken, runs, waiting] = [slots.saturating_add(prefetch).min(Semaphore::MAX_PERMITS), slots, MOST_WAITING]
+            .map(|n| Arc::new(Semaphore::new(n)));
+        Self { runner: runner.clone(), consumer, slots: Slots { taken, runs, waiting } }
     }
 
-    async fn work(mut self, shutdown: &Shutdown, grace: Duration) {
-        let mut backoff = Backoff::new();
-        while !shutdown.drain.is_cancelled() {
-            let permit = tokio::select! {
-                permit = self.slots.runs.clone().acquire_owned() => permit,
-                () = shutdown.drain.cancelled() => break,
-            };
-            let Ok(permit) = permit else { break };
-            // Short tasks that were just begun end here, so that more can be fetched at once.
-            tokio::task::yield_now().await;
-            while self.running.try_join_next().is_some() {}
-            if let Some(delivered) = self.more.pop_front() {
-                self.run(delivered, permit);
-                continue;
-            }
-            let count = (1 + self.slots.runs.available_permits() + self.prefetch).min(MOST_TAKEN);
-            match self.consumer.read(count, WAIT, &shutdown.drain).await {
-                Ok(taken) => {
-                    backoff = Backoff::new();
-                    self.more.extend(taken);
-                    if let Some(delivered) = self.more.pop_front() {
-                        self.run(delivered, permit);
-                    }
+    async fn work(self, shutdown: &Shutdown, grace: Duration) {
+        let Self { runner, consumer, slots } = self;
+        // Holds no more than there are places.
+        let (to_run, taken) = mpsc::unbounded_channel();
+        tokio::join!(
+            take(consumer, slots.taken.clone(), to_run, &shutdown.drain),
+            Runs { runner, slots, running: JoinSet::new() }.work(taken, shutdown, grace),
+        );
+    }
+}
+
+/// Takes messages while there are places for them, until the worker drains.
+async fn take(
+    mut consumer: Box<dyn Consumer>,
+    places: Arc<Semaphore>,
+    to_run: mpsc::UnboundedSender<Taken>,
+    drain: &CancellationToken,
+) {
+    let mut backoff = Backoff::new();
+    while !drain.is_cancelled() {
+        let first = tokio::select! {
+            permit = places.clone().acquire_owned() => permit,
+            () = drain.cancelled() => return,
+        };
+        let Ok(mut free) = first else { return };
+        // Short tasks that were just begun end here, so that more can be taken at once.
+        tokio::task::yield_now().await;
+        let more = places.available_permits().min(MOST_TAKEN - 1);
+        if let Some(more) = u32::try_from(more).ok().and_then(|more| places.clone().try_acquire_many_owned(more).ok()) {
+            free.merge(more);
+        }
+        match consumer.read(free.num_permits(), WAIT, drain).await {
+            Ok(found) => {
+                backoff = Backoff::new();
+                for delivered in found {
+                    let Some(place) = free.split(1) else { break };
+                    // Whoever runs them listens until this ends.
+                    let _ = to_run.send((delivered, place));
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot take messages; trying again");
-                    tokio::select! {
-                        () = tokio::time::sleep(backoff.next()) => {}
-                        () = shutdown.drain.cancelled() => {}
-                    }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot take messages; trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.next()) => {}
+                    () = drain.cancelled() => {}
                 }
             }
         }
-        self.drain(shutdown, grace).await;
+    }
+}
+
+/// What runs, and what is to.
+struct Runs {
+    runner: Arc<Runner>,
+    slots: Slots,
+    running: JoinSet<()>,
+}
+
+impl Runs {
+    async fn work(mut self, mut taken: mpsc::UnboundedReceiver<Taken>, shutdown: &Shutdown, grace: Duration) {
+        let mut next = None;
+        loop {
+            let begin = async {
+                if next.is_none() {
+                    next = taken.recv().await;
+                }
+                if next.is_none() { None } else { self.slots.runs.clone().acquire_owned().await.ok() }
+            };
+            let run = tokio::select! {
+                run = begin => run,
+                () = shutdown.drain.cancelled() => None,
+            };
+            let Some(run) = run else { break };
+            let Some((delivered, place)) = next.take() else { break };
+            while self.running.try_join_next().is_some() {}
+            let slot = Slot { slots: self.slots.clone(), taken: Some(place), run: Some(run), waits: None };
+            let runner = self.runner.clone();
+            self.running.spawn(async move { runner.run(delivered, slot).await });
+        }
+        let mut rest: Vec<_> = next.into_iter().collect();
+        while let Some(more) = taken.recv().await {
+            rest.push(more);
+        }
+        self.drain(rest, shutdown, grace).await;
     }
 
-    fn run(&mut self, delivered: Delivered, permit: OwnedSemaphorePermit) {
-        let (runner, slots) = (self.runner.clone(), self.slots.clone());
-        let slot = Slot { slots, run: Some(permit), waits: None };
-        self.running.spawn(async move { runner.run(delivered, slot).await });
-    }
-
-    async fn drain(mut self, shutdown: &Shutdown, grace: Duration) {
+    async fn drain(mut self, not_begun: Vec<Taken>, shutdown: &Shutdown, grace: Duration) {
         // The last one first, so that they stand in their order again.
-        for delivered in self.more.drain(..).rev() {
+        for (delivered, _) in not_begun.into_iter().rev() {
             let _ = self.runner.outcomes.send(Finish::of(Arc::new(delivered.hold), End::Requeue)).await;
         }
         let ended = async |running: &mut JoinSet<()>| while running.join_next().await.is_some() {};

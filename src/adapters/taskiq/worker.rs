@@ -12,7 +12,7 @@ use super::{
 use crate::{
     adapters::{DeliveryHandler, Shutdown, StopReason, WorkerAdapter, WorkerOptions},
     error::Result,
-    redis::Backoff,
+    redis::{Backoff, Steady},
 };
 use async_trait::async_trait;
 use std::{
@@ -109,7 +109,7 @@ impl WorkerAdapter for TaskiqWorker {
 
 /// Says again and again that what is held is still being worked on.
 async fn renew(shared: &Arc<Shared>, held: &Held, consumer: &str) {
-    let mut ticks = tokio::time::interval(shared.broker.lease / 3);
+    let mut ticks = tokio::time::interval(Steady::renew_every(shared.broker.lease));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -31,6 +31,8 @@ pub(super) struct Part {
     /// Signature of the body.
     pub(super) body: Json,
     pub(super) root: String,
+    /// Under which name it is counted, each time that is tried: an answer may be lost.
+    pub(super) token: String,
 }
 
 impl Part {
@@ -41,10 +43,21 @@ impl Part {
     }
 }
 
-/// All tasks of a header have ended, and this process is to call the body.
+/// How far a chord is once one more task of its header has been counted.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Counted {
+    /// Others have not ended, or the body was called.
+    Nothing,
+    /// This process is to call the body.
+    Ours(Joined),
+    /// Somebody else is to call the body and has not done so yet. If that one is lost, whoever counts later has to.
+    Theirs,
+}
+
+/// All tasks of a header have ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Joined {
-    /// Under which name this process has it.
+    /// Under which name this process has the right to call the body.
     pub(super) token: String,
     /// `[1, task, state, result]` of each, in order.
     pub(super) members: Vec<Json>,
@@ -64,8 +77,8 @@ pub(super) trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Before the tasks of groups are sent: trees of results to keep, and how many tasks of a chord will end.
     async fn prepare(&self, trees: &[(String, Json)], sizes: &[(String, u64)]) -> Result<()>;
 
-    /// Counts the end of a task of a chord, however often it is told once. Whoever counts the last is answered.
-    async fn count(&self, part: &Part) -> Result<Option<Joined>>;
+    /// Counts the end of a task of a chord, however often it is told once.
+    async fn count(&self, part: &Part) -> Result<Counted>;
 
     /// Whether this process still is the one to call the body, and for the time that takes.
     async fn begin(&self, group: &str, joined: &Joined) -> Result<bool>;

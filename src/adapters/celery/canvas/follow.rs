@@ -12,7 +12,7 @@ use crate::{
             signature::{Kind, Signature, deeper},
         },
     },
-    task::Json,
+    task::{Json, TaskId},
     wire::object,
 };
 
@@ -114,6 +114,7 @@ fn part_of(signature: &Signature, meta: &Meta, root: &str) -> Option<Part> {
         result: meta.result.clone(),
         body: signature.options.get("chord")?.clone(),
         root: root.to_owned(),
+        token: TaskId::new().to_string(),
     })
 }
 

@@ -4,11 +4,11 @@
 mod waits;
 
 use self::waits::Waits;
-use super::{Backend, Joined, Part, Record, Waiter};
+use super::{Backend, Counted, Joined, Part, Record, Waiter};
 use crate::{
     error::Result,
     redis::{Link, Script},
-    task::{Json, TaskId},
+    task::Json,
 };
 use ::redis::{Pipeline, Value};
 use async_trait::async_trait;
@@ -130,21 +130,26 @@ impl Backend for RedisBackend {
         if pipeline.is_empty() { Ok(()) } else { self.link.pipeline("prepare a group", &pipeline).await }
     }
 
-    async fn count(&self, part: &Part) -> Result<Option<Joined>> {
+    async fn count(&self, part: &Part) -> Result<Counted> {
         let keys = [".j", ".t", ".s", ".d", "", ".c"].map(|name| self.group_key(&part.group, name));
         let place = part.index.map_or_else(|| "+inf".to_owned(), |index| index.to_string());
-        let (token, member) = (TaskId::new().to_string(), part.member());
+        let member = part.member();
         let (who, seconds, claim) = (format!("{}:{place}", part.task), self.seconds().to_string(), CLAIM.to_string());
-        let args = [&*who, member.as_str(), &*place, &*seconds, &*claim, &*token];
+        let args = [&*who, member.as_str(), &*place, &*seconds, &*claim, &*part.token];
         let Value::Array(answer) = self.run("count a task of a chord", &COUNT, &keys, &args).await? else {
-            return Ok(None);
+            return Ok(Counted::Nothing);
         };
-        let [Value::Int(1), tree, Value::Array(members)] = &answer[..] else { return Ok(None) };
+        let (tree, members) = match &answer[..] {
+            [Value::Int(1), tree, Value::Array(members)] => (tree, members),
+            [Value::Int(2)] => return Ok(Counted::Theirs),
+            _ => return Ok(Counted::Nothing),
+        };
         let json = |value: &Value| match value {
             Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().and_then(|text| Json::parse(text).ok()),
             _ => None,
         };
-        Ok(Some(Joined { token, members: members.iter().filter_map(json).collect(), tree: json(tree) }))
+        let members = members.iter().filter_map(json).collect();
+        Ok(Counted::Ours(Joined { token: part.token.clone(), members, tree: json(tree) }))
     }
 
     async fn begin(&self, group: &str, joined: &Joined) -> Result<bool> {

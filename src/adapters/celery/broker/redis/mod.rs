@@ -35,7 +35,7 @@ static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua
 
 /// Messages that are renewed, or brought back, at once.
 const MOST: usize = 500;
-/// What is held is renewed three times in this time, or in the visibility timeout if that is shorter. After an outage everybody
+/// What is held is renewed several times in this time, or in the visibility timeout if that is shorter. After an outage everybody
 /// has renewed within it, so what looks lost then is lost.
 const LONGEST_LEASE: Duration = Duration::from_secs(60);
 /// How long it is remembered that a message was sent that must not be sent again.
@@ -285,23 +285,31 @@ impl Broker for RedisBroker {
 
     async fn maintain(&self, held: &Held) {
         let limit = self.visibility_timeout.min(LONGEST_LEASE);
-        let (renew_every, look_every) = (limit / 3, (limit / 4).min(LONGEST_LOOK));
-        let (mut renewed, mut looked) = (Instant::now(), Instant::now());
-        let mut ticks = tokio::time::interval(renew_every.min(look_every));
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            if renewed.elapsed() + renew_every / 4 >= renew_every {
-                renewed = Instant::now();
+        let ticks = |every| {
+            let mut ticks = tokio::time::interval(every);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            ticks
+        };
+        let renew = async {
+            let mut ticks = ticks(Steady::renew_every(limit));
+            loop {
+                ticks.tick().await;
                 if self.renew_all(held).await {
                     self.steady.renewed(Instant::now(), limit);
                 }
             }
-            if looked.elapsed() + look_every / 4 >= look_every && self.steady.is_long(Instant::now(), limit) {
-                looked = Instant::now();
-                self.bring_back(held).await;
+        };
+        // Apart from the other, which must not wait for it.
+        let look = async {
+            let mut ticks = ticks((limit / 4).min(LONGEST_LOOK));
+            loop {
+                ticks.tick().await;
+                if self.steady.is_long(Instant::now(), limit) {
+                    self.bring_back(held).await;
+                }
             }
-        }
+        };
+        tokio::join!(renew, look);
     }
 
     async fn renew(&self, hold: &Hold) -> Result<()> {
