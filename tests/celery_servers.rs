@@ -5,7 +5,7 @@
 
 use mageflow::{
     Error, Mageflow, TaskContext, TaskError,
-    adapters::celery::{CeleryApp, CeleryCall, CeleryCanvas},
+    adapters::celery::{CeleryApp, CeleryCall, CeleryCanvas, CeleryTaskOptions},
     args,
     redis::RedisServer,
     store::redis::RedisConfig,
@@ -32,6 +32,17 @@ async fn counted(ctx: TaskContext, key: String, millis: u64) -> Result<i64, Task
     let runs = ask(&url, redis::cmd("INCR").arg(key));
     tokio::time::sleep(Duration::from_millis(millis)).await;
     Ok(runs)
+}
+
+/// Fails at its first attempt.
+#[mageflow::task(name = "celery_servers.wavering", retries = 2, backoff = constant("20ms"))]
+#[mageflow::with_ctx]
+async fn wavering(ctx: TaskContext, key: String) -> Result<i64, TaskError> {
+    let url = ctx.state::<Url>()?.0.clone();
+    match ask(&url, redis::cmd("INCR").arg(key)) {
+        1 => Err(TaskError::new("not yet")),
+        runs => Ok(runs),
+    }
 }
 
 /// Counts its runs, and ends once it may.
@@ -83,7 +94,7 @@ async fn library(app: CeleryApp, server: &RedisServer, url: &str) -> Mageflow {
     let own = fresh("own");
     let builder =
         Mageflow::with_celery(app).redis(store).only_given_tasks().configure(|config| config.framework_queue = own);
-    builder.task(add).task(total).task(counted).task(held).state(Url(url.into())).build().await.unwrap()
+    builder.task(add).task(total).task(counted).task(held).task(wavering).state(Url(url.into())).build().await.unwrap()
 }
 
 /// Tasks, chords and cancelling: everything that takes another sort of connection.
@@ -172,6 +183,52 @@ async fn the_body_of_a_chord_is_called_though_somebody_was_about_to() {
     worker.shutdown().await.unwrap();
     assert_eq!(ask::<String>(&url, redis::cmd("GET").arg(&right)), "done");
     assert_eq!(ask::<i64>(&url, redis::cmd("HLEN").arg("unacked")), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_holds_for_one_task() {
+    let Some((url, app, _)) = pair(7).await else { return };
+    let server = RedisServer::from_url(&url).unwrap();
+    let early = CeleryTaskOptions::new().acknowledge_early().track_started();
+    let app = app
+        .task_options("celery_servers.held", early.clone())
+        .task_options("celery_servers.wavering", early)
+        .task_options("celery_servers.add", CeleryTaskOptions::new().rate_limit(10, Duration::from_secs(1)))
+        .task_options("celery_servers.total", CeleryTaskOptions::new().ignore_result());
+    let mage = library(app, &server, &url).await;
+    let worker = mage.worker("one").concurrency(1).spawn().await.unwrap();
+    let unacked = || ask::<i64>(&url, redis::cmd("HLEN").arg("unacked"));
+
+    let key = fresh("runs");
+    let id = mage.submit("celery_servers.held", args![&*key]).await.unwrap();
+    while !mage.get_result(&id).await.unwrap().is_running() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    while ask::<Option<i64>>(&url, redis::cmd("GET").arg(&key)).is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(unacked(), 0, "it was not acknowledged early");
+    let_end(&url, &key);
+    assert!(mage.wait_timeout(&id, PATIENCE).await.unwrap().is_completed());
+    let id = mage.submit("celery_servers.wavering", args![fresh("runs")]).await.unwrap();
+    assert_eq!(mage.wait_timeout(&id, PATIENCE).await.unwrap().output::<i64>().unwrap(), 2);
+
+    // One slot, and what waits does not take it: the other one is done before the last of them.
+    let started = Instant::now();
+    let mut limited = Vec::new();
+    for n in 0..10 {
+        limited.push(mage.submit("celery_servers.add", args![n, 1]).await.unwrap());
+    }
+    let ignored = mage.submit("celery_servers.total", args![[1, 2]]).await.unwrap();
+    for id in &limited {
+        mage.wait_timeout(id, PATIENCE).await.unwrap();
+    }
+    assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
+    // Sent before it, so it was run.
+    let last = mage.submit("celery_servers.counted", args![fresh("runs"), 0]).await.unwrap();
+    assert!(mage.wait_timeout(&last, PATIENCE).await.unwrap().is_completed());
+    assert!(mage.get_result(&ignored).await.unwrap().is_pending(), "no result is kept");
+    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

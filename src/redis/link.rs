@@ -157,6 +157,17 @@ impl Link {
         self.run(operation, true, |_, _| command.clone()).await
     }
 
+    /// What the server's clock shows, since 1970. The nodes of a cluster have clocks of their own: the end of time.
+    pub(crate) async fn time(self: &Arc<Self>) -> Result<Duration> {
+        if self.server.is_cluster() {
+            return self.send("ping", &::redis::cmd("PING")).await.map(|_| Duration::MAX);
+        }
+        let answer = self.send("read the clock", &::redis::cmd("TIME")).await?;
+        let (seconds, micros): (u64, u32) =
+            ::redis::from_redis_value(answer).map_err(|error| self.owner.failed("read the clock", error, false))?;
+        Ok(Duration::from_secs(seconds) + Duration::from_micros(micros.into()))
+    }
+
     /// Sends what `command` makes, until it is answered or patience is at its end. `command` is told whether to send the
     /// text of a script, and whether an earlier try may have been carried out. Only what is `repeatable` is sent again
     /// then.

@@ -15,6 +15,8 @@ pub(crate) struct Steady(Mutex<Times>);
 struct Times {
     since: Instant,
     last: Instant,
+    /// What the server's clock showed last.
+    clock: Duration,
 }
 
 impl Steady {
@@ -24,28 +26,31 @@ impl Steady {
     }
 
     pub(crate) fn new(now: Instant) -> Self {
-        Self(Mutex::new(Times { since: now, last: now }))
+        Self(Mutex::new(Times { since: now, last: now, clock: Duration::ZERO }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Times> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server has answered a renewal.
-    pub(crate) fn renewed(&self, now: Instant, lease: Duration) {
+    /// The server has answered a renewal, with this time on its clock.
+    pub(crate) fn renewed(&self, now: Instant, clock: Duration, lease: Duration) {
         let mut times = self.lock();
         if now.duration_since(times.last) > longest(lease) {
             times.since = now;
         }
-        times.last = now;
+        (times.last, times.clock) = (now, clock);
     }
 
-    /// Whether leases that have ended say something about their workers.
-    pub(crate) fn is_long(&self, now: Instant, lease: Duration) -> bool {
-        let Times { since, last } = *self.lock();
+    /// Until which time on the server's clock leases that have ended say something about their workers. Nothing if they do
+    /// not. What takes over may be held up, by an outage for one, and has to look at that clock when it is carried out.
+    pub(crate) fn until(&self, now: Instant, lease: Duration) -> Option<Duration> {
+        let Times { since, last, clock } = *self.lock();
         // Others may be about to wait for the last time when we are connected again.
         let settled = (lease / 2).max(2 * LONGEST_WAIT);
-        now.duration_since(last) <= longest(lease) && now.duration_since(since) >= settled
+        let silent = now.duration_since(last);
+        let is_long = silent <= longest(lease) && now.duration_since(since) >= settled;
+        is_long.then(|| clock.saturating_add(silent + lease / 4))
     }
 }
 
@@ -64,25 +69,27 @@ mod tests {
         let (start, lease) = (Instant::now(), Duration::from_secs(30));
         let at = |seconds| start + Duration::from_secs(seconds);
         let steady = Steady::new(start);
-        assert!(!steady.is_long(at(5), lease), "it has just begun");
-        steady.renewed(at(10), lease);
-        steady.renewed(at(20), lease);
-        assert!(steady.is_long(at(21), lease));
-        assert!(!steady.is_long(at(36), lease), "the server has not answered for long");
-        steady.renewed(at(45), lease);
-        assert!(!steady.is_long(at(46), lease), "others may not have renewed yet");
-        steady.renewed(at(55), lease);
-        assert!(steady.is_long(at(60), lease));
+        let renewed = |seconds| steady.renewed(at(seconds), Duration::from_secs(1000 + seconds), lease);
+        let is_long = |seconds| steady.until(at(seconds), lease).is_some();
+        assert!(!is_long(5), "it has just begun");
+        renewed(10);
+        renewed(20);
+        assert_eq!(steady.until(at(21), lease), Some(Duration::from_millis(1_028_500)));
+        assert!(!is_long(36), "the server has not answered for long");
+        renewed(45);
+        assert!(!is_long(46), "others may not have renewed yet");
+        renewed(55);
+        assert!(is_long(60));
     }
 
     #[test]
     fn a_short_lease_gives_others_the_time_to_connect_again() {
         let (start, lease) = (Instant::now(), Duration::from_secs(1));
-        let at = |millis| start + Duration::from_millis(millis);
         let steady = Steady::new(start);
         for beat in 1..=12 {
-            steady.renewed(at(250 * beat), lease);
-            assert_eq!(steady.is_long(at(250 * beat), lease), beat >= 8, "{beat}");
+            let now = start + Duration::from_millis(250 * beat);
+            steady.renewed(now, Duration::MAX, lease);
+            assert_eq!(steady.until(now, lease).is_some(), beat >= 8, "{beat}");
         }
     }
 }

@@ -8,12 +8,14 @@
 //! | `object`, `text` | JSON objects as the texts of their fields; writing JSON |
 //! | `pickle` | pickles of plain data, in `read` and `write`; nothing in them is ever executed |
 //! | `exception` | failures as exceptions of Python |
+//! | `cron` | when cron expressions are due |
 //! | `own` | options and marks as they travel |
 //! | `error` | what reading may cost, and why it fails |
 
 // Each adapter uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+pub(crate) mod cron;
 pub(crate) mod error;
 pub(crate) mod exception;
 #[cfg(test)]

@@ -7,7 +7,7 @@ import time
 import uuid
 
 import redis
-from celery import Celery
+from celery import Celery, chord
 from celery.exceptions import Ignore
 
 URL = os.environ["REDIS_URL"]
@@ -20,6 +20,7 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     result_extended="EXTENDED" in os.environ,
     worker_prefetch_multiplier=1,
+    beat_schedule={"beat": {"task": "rust.note", "schedule": 1.0, "args": ["beat", os.environ.get("BEAT", "")]}},
 )
 connection = redis.from_url(URL)
 
@@ -127,6 +128,17 @@ def request(self, *args):
 @app.task(name="py.replaced", bind=True)
 def replaced(self, x):
     raise self.replace(app.signature("rust.add", (x, 1)))
+
+
+@app.task(name="py.replaced_by_chain", bind=True)
+def replaced_by_chain(self, x):
+    raise self.replace(app.signature("rust.add", (x, 1)) | app.signature("py.mul", (2,)))
+
+
+@app.task(name="py.replaced_by_chord", bind=True)
+def replaced_by_chord(self, x):
+    header = [app.signature("rust.add", (x, 1)), app.signature("py.add", (x, 2))]
+    raise self.replace(chord(header, app.signature("rust.xsum")))
 
 
 @app.task(name="both.count")

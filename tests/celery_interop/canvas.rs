@@ -94,6 +94,35 @@ async fn chords() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_that_put_others_in_their_place() {
+    hold(&[
+        ("get({}.replaced(5).delay())", json!(6)),
+        ("get({}.replaced_by_chain(5).delay())", json!(12)),
+        ("get({}.replaced_by_chord(5).delay())", json!(13)),
+        ("get(chain({}.replaced(5), {}.add(1)).delay())", json!(7)),
+        ("get(chain({}.add(1, 2), {}.replaced_by_chain(), {}.add(1)).delay())", json!(9)),
+        ("get(chain({}.replaced_by_chord(5), {}.add(1)).delay())", json!(14)),
+        ("get(chord([{}.replaced(5), {}.const()], {}.xsum()).delay())", json!(13)),
+        ("get(chord([{}.replaced_by_chain(5), {}.replaced_by_chord(5)], {}.xsum()).delay())", json!(25)),
+        ("get(group({}.replaced(5), {}.replaced_by_chain(5)).delay())", json!([6, 12])),
+        ("get(chord([{}.const()], {}.xsum() | {}.replaced()).delay())", json!(8)),
+    ])
+    .await;
+    let Some(world) = World::new().await else { return };
+    let script = r#"
+        key = "replaced:" + args
+        get(r.replaced(5).set(link=sig("rust.note", key)).delay())
+        assert noted(key) == ["[6]"], noted(key)
+        request = chain(r.replaced(5), sig("rust.request")).apply_async()
+        got = get(request)
+        assert got["parent_id"] == request.parent.id, got
+        broken = raised(r.replaced_by_group(5).delay())
+        assert broken["type"] == "RuntimeError" and "a task, a chain or a chord" in str(broken["args"]), broken
+    "#;
+    world.python(script, json!(fresh("replaced"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nested_results_keep_their_form() {
     hold(&[
         (
@@ -199,8 +228,6 @@ async fn a_large_chord_and_saved_groups() {
         result = group(r.add(i, i) for i in range(5)).delay()
         result.save()
         assert get(GroupResult.restore(result.id, app=app)) == [0, 2, 4, 6, 8]
-        assert get(sig("py.replaced", 5).delay()) == 6
-        assert get(chord([sig("py.replaced", 5), r.const()], r.xsum()).delay()) == 13
     "#;
     world.python(script, Value::Null).await;
 }

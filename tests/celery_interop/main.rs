@@ -11,6 +11,7 @@ mod poison;
 #[path = "../peers/mod.rs"]
 mod python;
 mod revoke;
+mod schedules;
 mod sharing;
 mod tasks;
 mod world;

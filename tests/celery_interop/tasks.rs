@@ -2,7 +2,9 @@
 
 use mageflow::{
     Arguments, Backoff, CallShape, HandlerFuture, Json, RegisteredTask, TaskBuilder, TaskContext, TaskDefinition,
-    TaskError, adapters::celery::CeleryContext,
+    TaskError,
+    adapters::celery::{CeleryCall, CeleryContext},
+    args,
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -73,6 +75,14 @@ fn request() -> RegisteredTask {
     RegisteredTask { definition: Arc::new(TaskDefinition::new("rust.request", shape)), handler: Arc::new(run) }
 }
 
+/// Puts a call in its place.
+fn replaced(name: &str, call: fn(i64) -> CeleryCall) -> RegisteredTask {
+    TaskBuilder::new(name).parameters(["x"]).handler(move |context: TaskContext, x: i64| async move {
+        celery(&context).replace(call(x))?;
+        Ok::<_, TaskError>("dropped".to_owned())
+    })
+}
+
 pub(crate) fn all() -> Vec<RegisteredTask> {
     let two = |name: &str, run: fn(i64, i64) -> i64| {
         TaskBuilder::new(name)
@@ -115,6 +125,15 @@ pub(crate) fn all() -> Vec<RegisteredTask> {
             }
             Ok::<_, TaskError>("done".to_owned())
         }),
+        replaced("rust.replaced", |x| CeleryCall::task("py.add", args![x, 1])),
+        replaced("rust.replaced_by_chain", |x| {
+            CeleryCall::chain([CeleryCall::task("py.add", args![x, 1]), CeleryCall::task("rust.mul", args![2])])
+        }),
+        replaced("rust.replaced_by_chord", |x| {
+            let header = [CeleryCall::task("py.add", args![x, 1]), CeleryCall::task("rust.add", args![x, 2])];
+            CeleryCall::chord(header, CeleryCall::task("py.xsum", args![]))
+        }),
+        replaced("rust.replaced_by_group", |x| CeleryCall::group([CeleryCall::task("py.add", args![x, 1])])),
         TaskBuilder::new("both.count").parameters(["prefix", "number"]).handler(
             |_, (prefix, number): (String, i64)| async move {
                 leave(redis::cmd("INCR").arg(format!("{prefix}:by:rust")));

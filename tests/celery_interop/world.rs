@@ -78,7 +78,7 @@ impl World {
         self.builder().build().await.unwrap()
     }
 
-    fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/celery_interop"));
         command.envs([("REDIS_URL", &*self.url), ("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONUTF8", "1")]);

@@ -2,7 +2,7 @@
 //! language run.
 
 use super::{
-    CeleryAdapter, CeleryApp, OWNER, Shared,
+    CeleryAdapter, CeleryApp, CelerySchedule, OWNER, Shared,
     backend::Waiter,
     canvas::Plan,
     wire::{
@@ -45,6 +45,11 @@ pub struct CeleryCall {
 }
 
 impl CeleryCall {
+    /// What is sent, or which argument could not be encoded.
+    pub(super) fn signature(self) -> std::result::Result<Signature, String> {
+        self.broken.map_or(Ok(self.signature), Err)
+    }
+
     /// A call of one task, by its name.
     pub fn task(task: impl Into<TaskName>, arguments: impl IntoArguments<Untyped>) -> Self {
         let task = task.into();
@@ -295,6 +300,29 @@ impl CeleryCanvas {
     /// Changes nothing.
     pub async fn result(&self, id: &TaskId) -> Result<TaskResult> {
         self.shared.result(id).await
+    }
+
+    /// A schedule, without entries so far, of calls that are sent again and again.
+    pub fn schedule(&self) -> CelerySchedule {
+        CelerySchedule::new(self.clone())
+    }
+
+    /// Whether this can be sent.
+    pub(super) fn check(&self, call: &CeleryCall) -> Result<()> {
+        self.planned(call).map(drop)
+    }
+
+    /// Up to when the times of a schedule's entry have been seen to.
+    pub(super) async fn seen(&self, entry: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>> {
+        let seen = self.shared.broker.seen(entry, now.timestamp_millis()).await?;
+        Ok(DateTime::from_timestamp_millis(seen).unwrap_or(now))
+    }
+
+    /// Sends what an entry of a schedule sends at a time, unless somebody did. Answers whether it did.
+    pub(super) async fn send_due(&self, entry: &str, at: DateTime<Utc>, call: &CeleryCall) -> Result<bool> {
+        let (plan, _) = self.planned(call)?;
+        self.shared.backend.prepare(&plan.trees, &plan.sizes).await?;
+        self.shared.broker.publish_due(entry, at.timestamp_millis(), &plan.sends).await
     }
 
     fn planned(&self, call: &CeleryCall) -> Result<(Plan, CeleryResult)> {

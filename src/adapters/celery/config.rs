@@ -1,7 +1,7 @@
 //! L2, Celery engine. Where the broker and the results are and how they are used, as plain data.
 
 use super::{
-    ENGINE,
+    CeleryTaskOptions, ENGINE,
     broker::redis::{Layout, SEPARATOR, STEPS},
 };
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     redis::RedisServer,
     task::DEFAULT_QUEUE,
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// A Celery installation on Redis: its broker and its result backend.
 ///
@@ -41,6 +41,7 @@ pub struct CeleryApp {
     pub(super) track_started: bool,
     pub(super) extended: bool,
     pub(super) accept_pickle: bool,
+    pub(super) task_options: BTreeMap<String, CeleryTaskOptions>,
 }
 
 /// Which queue a task is sent to.
@@ -111,6 +112,7 @@ impl CeleryApp {
             track_started: false,
             extended: false,
             accept_pickle: false,
+            task_options: BTreeMap::new(),
         }
     }
 
@@ -212,6 +214,13 @@ impl CeleryApp {
     /// failures.
     pub fn accept_pickle(mut self) -> Self {
         self.accept_pickle = true;
+        self
+    }
+
+    /// What this engine does for one task besides its own options, in the workers that have it. A second call for the same task
+    /// replaces the first.
+    pub fn task_options(mut self, task: impl Into<String>, options: CeleryTaskOptions) -> Self {
+        self.task_options.insert(task.into(), options);
         self
     }
 

@@ -1,13 +1,23 @@
 //! L2, Celery engine. What a running task sees of the engine.
 
-use super::{Shared, broker::Hold, wire::message::Message};
+use super::{
+    CeleryCall, Shared,
+    broker::Hold,
+    canvas::{self, Plan},
+    wire::message::Message,
+};
 use crate::{
     error::{Error, Result},
     task::{NativeContext, TaskData, TaskExecutionInfo, TaskId, TaskName},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use std::{any::Any, fmt, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 /// The engine's own context of one attempt, what Python calls `self.request`: what
 /// [`raw_context`](crate::task::TaskExecutionInfo::raw_context) downcasts to.
@@ -22,6 +32,21 @@ pub(super) struct Facts {
     pub(super) task_data: Option<TaskData>,
     pub(super) queued_at: Option<DateTime<Utc>>,
     pub(super) deadline: Option<DateTime<Utc>>,
+    pub(super) replacement: Replacement,
+}
+
+/// What takes the place of a task once it has ended. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Replacement(Arc<Mutex<Option<Plan>>>);
+
+impl Replacement {
+    fn set(&self, plan: Plan) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan);
+    }
+
+    pub(super) fn take(&self) -> Option<Plan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl CeleryContext {
@@ -65,6 +90,25 @@ impl CeleryContext {
     /// The group that this task is a member of.
     pub fn group_id(&self) -> Option<String> {
         self.0.message.header("group")
+    }
+
+    /// Puts another call in the place of this task once it has returned: Python's `self.replace`. What the task returns is
+    /// dropped; the result of the call becomes its result, under its id, and what follows the task (callbacks, the rest of a
+    /// chain, the body of a chord) follows the call. Sent in the step that ends this message, so it is sent once. If the task
+    /// fails, nothing is replaced. A second call replaces the first.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArguments`] if the call cannot be sent, or is a group: that has no one result.
+    /// [`Error::Unsupported`] in a signature, which has steps of its own kind.
+    pub fn replace(&self, call: CeleryCall) -> Result<()> {
+        let Facts { shared, message, replacement, .. } = &*self.0;
+        if message.mark().is_ok_and(|mark| mark.is_some()) {
+            return Err(Error::unsupported(super::ENGINE, "replacing a task that belongs to a signature"));
+        }
+        let invalid = |reason: String| Error::InvalidArguments { reason };
+        let plan = canvas::replaced(&shared.canvas(), message, call.signature().map_err(invalid)?);
+        replacement.set(plan.map_err(|error| invalid(format!("the call: {error}")))?);
+        Ok(())
     }
 
     /// A header of the message, as JSON: one of Celery's own, or what the caller gave as `headers`.

@@ -4,7 +4,7 @@
 use super::{
     Shared,
     backend::{Counted, Joined, Part, Record},
-    broker::{End, Hold},
+    broker::{End, Hold, Outgoing},
     canvas::{Plan, chord_failed, joined_failure},
     wire::{
         map::{self, Map},
@@ -56,11 +56,18 @@ impl Finish {
         Self { hold, records: Vec::new(), parts: Vec::new(), plan: Plan::default(), end }
     }
 
+    /// Sends this after it.
+    pub(super) fn send(&mut self, message: Outgoing) {
+        if let End::Acknowledge(next) | End::Follow(next) = &mut self.end {
+            next.push(message);
+        }
+    }
+
     /// Takes what a plan demands.
     pub(super) fn follow(&mut self, shared: &Shared, mut plan: Plan, ttl: Option<Duration>) {
         self.records.extend(plan.metas.drain(..).map(|meta| shared.record(&meta, ttl)));
         self.parts.append(&mut plan.parts);
-        if let End::Acknowledge(next) = &mut self.end {
+        if let End::Acknowledge(next) | End::Follow(next) = &mut self.end {
             next.append(&mut plan.sends);
         }
         self.plan = plan;

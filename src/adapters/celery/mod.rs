@@ -12,8 +12,10 @@ mod canvas;
 mod config;
 mod context;
 mod finish;
+mod options;
 mod revoked;
 mod run;
+mod schedule;
 mod wire;
 mod worker;
 mod workflow;
@@ -23,6 +25,8 @@ pub use self::{
     call::{CeleryCall, CeleryCanvas, CeleryResult},
     config::CeleryApp,
     context::CeleryContext,
+    options::CeleryTaskOptions,
+    schedule::CelerySchedule,
     wire::values::CeleryValue,
 };
 

@@ -5,8 +5,9 @@ use super::{
     backend::Part,
     broker::{Delivered, End, Hold, Outgoing},
     canvas,
-    context::{CeleryContext, Facts},
+    context::{CeleryContext, Facts, Replacement},
     finish::Finish,
+    options::{CeleryTaskOptions, Rates},
     revoked::{Revoked, Run},
     wire::{
         WireError, failure,
@@ -20,12 +21,13 @@ use super::{
 };
 use crate::{
     adapters::{Delivery, DeliveryHandler, Disposition, FRAMEWORK_TASKS, Stop, StopReason},
+    redis::Backoff,
     task::{FailureKind, Json, TaskFailure, TaskId, TaskName, TaskOptions, TaskOverrides},
     wire::Limits,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Runs the messages of one pool of slots.
@@ -36,6 +38,7 @@ pub(super) struct Runner {
     /// How long results of tasks are kept, where their definitions say so.
     pub(super) ttls: Arc<HashMap<TaskName, Duration>>,
     pub(super) revoked: Arc<Revoked>,
+    pub(super) rates: Rates,
     /// Its name as Celery has it: `name@host`.
     pub(super) node: String,
     /// Nothing new is begun once this is fired.
@@ -57,6 +60,10 @@ struct Attempt {
     ttl: Option<Duration>,
     /// Whether somebody may look for its result here.
     has_result: bool,
+    native: CeleryTaskOptions,
+    /// The message was acknowledged before the task began.
+    acknowledged: bool,
+    replacement: Replacement,
 }
 
 /// What is said about how a task runs, by whom.
@@ -121,8 +128,12 @@ impl Runner {
                 return self.refuse(Box::new(MessageError { id, task, error }), hold, &route);
             }
         };
-        if self.shared.app.track_started && attempt.has_result {
+        if (self.shared.app.track_started || attempt.native.track_started) && attempt.has_result {
             self.note_started(&attempt).await;
+        }
+        if attempt.native.acknowledge_early && delivery.mark.is_none() {
+            self.acknowledge(&attempt.hold).await;
+            attempt.acknowledged = true;
         }
         self.handle(delivery, &run, &attempt).await
     }
@@ -131,6 +142,15 @@ impl Runner {
         run.begins();
         let disposition = self.handler.handle(delivery).await;
         self.finish(disposition, attempt)
+    }
+
+    /// Ends a message whose task is about to begin.
+    async fn acknowledge(&self, hold: &Hold) {
+        let mut backoff = Backoff::new();
+        while let Err(error) = self.shared.broker.settle(&[(hold, &End::Acknowledge(Vec::new()))]).await {
+            tracing::warn!(%error, "cannot acknowledge a message before its task runs; trying again");
+            tokio::time::sleep(backoff.next()).await;
+        }
     }
 
     fn said(&self, message: &Message) -> Result<Said, Box<MessageError>> {
@@ -158,10 +178,24 @@ impl Runner {
         let ttl = ttl.or_else(|| said.overrides.as_ref().and_then(|overrides| overrides.result_ttl));
         let ttl = ttl.or_else(|| self.ttls.get(&task).copied());
         let mark = message.mark().map_err(|error| of(&message, error))?;
-        let is_wanted = !message.ignore_result().unwrap_or_default();
+        let native = self.shared.app.task_options.get(task.as_str()).cloned().unwrap_or_default();
+        let is_wanted = !message.ignore_result().unwrap_or_default() && !native.ignore_result;
         let has_result = is_wanted && mark.is_none() && !FRAMEWORK_TASKS.contains(&task.as_str());
         let message = Arc::new(message);
-        Ok(Attempt { message, hold, route, is_redelivered, started_at: Utc::now(), ttl, has_result })
+        let (replacement, started_at) = (Replacement::default(), Utc::now());
+        let attempt = Attempt {
+            message,
+            hold,
+            route,
+            is_redelivered,
+            started_at,
+            ttl,
+            has_result,
+            native,
+            acknowledged: false,
+            replacement,
+        };
+        Ok(attempt)
     }
 
     /// Waits until its time has come. Answers how it ends if it is not begun: cancelled, too late, or given back.
@@ -188,6 +222,19 @@ impl Runner {
                     () = self.drain.cancelled() => return Some(Finish::of(attempt.hold.clone(), End::Requeue)),
                     _ = stop.fired() => {}
                 }
+            }
+        }
+        if let Some(apart) = attempt.native.apart
+            && stop.reason().is_none()
+        {
+            let at = self.rates.reserve(&message.task, apart, Instant::now());
+            if at > Instant::now() {
+                slot.release_limited();
+            }
+            tokio::select! {
+                () = async { tokio::time::sleep_until(at).await; slot.acquire().await } => {}
+                () = self.drain.cancelled() => return Some(Finish::of(attempt.hold.clone(), End::Requeue)),
+                _ = stop.fired() => {}
             }
         }
         match stop.reason() {
@@ -232,6 +279,7 @@ impl Runner {
             task_data: message.task_data()?,
             queued_at: message.queued_at(),
             deadline,
+            replacement: attempt.replacement.clone(),
         });
         let mut delivery = Delivery::new(context.info(), Ok(message.arguments()?), stop.clone());
         (delivery.mark, delivery.options, delivery.overrides) = (message.mark()?, said.options, said.overrides);
@@ -239,8 +287,11 @@ impl Runner {
     }
 
     fn finish(&self, disposition: Disposition, attempt: &Attempt) -> Finish {
-        let mut finish = Finish::acknowledge(attempt.hold.clone());
+        let mut finish = ended(attempt);
         match disposition {
+            Disposition::Done(_) if let Some(plan) = attempt.replacement.take() => {
+                finish.follow(&self.shared, plan, attempt.ttl);
+            }
             Disposition::Done(json) => self.follow_success(&mut finish, &json, attempt),
             Disposition::Failed(failure) => self.follow_failure(&mut finish, &failure, attempt),
             Disposition::Cancelled => return self.revoke(attempt, TERMINATED),
@@ -251,11 +302,11 @@ impl Runner {
                     meta.traceback = Some(failure::traceback(&failure));
                     finish.records.push(self.shared.record(&meta, attempt.ttl));
                 }
-                finish.end = End::Acknowledge(vec![again(attempt, after, attempt.message.retries().saturating_add(1))]);
+                finish.send(again(attempt, after, attempt.message.retries().saturating_add(1)));
             }
-            Disposition::GiveBack { after } if after.is_zero() => finish.end = End::Requeue,
+            Disposition::GiveBack { after } if after.is_zero() && !attempt.acknowledged => finish.end = End::Requeue,
             Disposition::GiveBack { after } => {
-                finish.end = End::Acknowledge(vec![again(attempt, after, attempt.message.retries())]);
+                finish.send(again(attempt, after, attempt.message.retries()));
             }
         }
         finish
@@ -300,7 +351,7 @@ impl Runner {
 
     /// The end of a task that was ended, or never begun.
     fn revoke(&self, attempt: &Attempt, reason: &str) -> Finish {
-        let mut finish = Finish::acknowledge(attempt.hold.clone());
+        let mut finish = ended(attempt);
         let mut meta = self.meta(attempt, REVOKED, failure::revoked(reason));
         if reason != TERMINATED {
             // It was not begun, this time.
@@ -395,6 +446,12 @@ fn part_of(message: &Message, state: &'static str, result: Json) -> Option<Part>
         root: message.root_id(),
         token: TaskId::new().to_string(),
     })
+}
+
+/// The end of a message, with nothing in it so far.
+fn ended(attempt: &Attempt) -> Finish {
+    let end = if attempt.acknowledged { End::Follow } else { End::Acknowledge };
+    Finish::of(attempt.hold.clone(), end(Vec::new()))
 }
 
 /// The same task once more: to where it came from.

@@ -5,6 +5,7 @@ use super::{
     CONTROL, Shared,
     broker::{Consumer, Delivered, End, Heard, Held},
     finish::{Finish, Finisher},
+    options::Rates,
     revoked::{Revoke, Revoked},
     run::Runner,
 };
@@ -63,6 +64,8 @@ struct Slots {
     taken: Arc<Semaphore>,
     runs: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    /// For what waits because of a rate limit: few, since other workers may have room for it.
+    limited: Arc<Semaphore>,
 }
 
 /// A message, and its place among those that are taken.
@@ -79,7 +82,16 @@ pub(super) struct Slot {
 impl Slot {
     /// Makes room for others while the message waits for its time, if not too many do.
     pub(super) fn release(&mut self) {
-        self.waits = self.slots.waiting.clone().try_acquire_owned().ok();
+        self.wait_in(self.slots.waiting.clone());
+    }
+
+    /// The same while it waits because of a rate limit.
+    pub(super) fn release_limited(&mut self) {
+        self.wait_in(self.slots.limited.clone());
+    }
+
+    fn wait_in(&mut self, places: Arc<Semaphore>) {
+        self.waits = places.try_acquire_owned().ok();
         if self.waits.is_some() {
             (self.taken, self.run) = (None, None);
         }
@@ -130,6 +142,7 @@ impl WorkerAdapter for CeleryWorker {
             outcomes,
             ttls: Arc::new(ttls),
             revoked: revoked.clone(),
+            rates: Rates::default(),
             node: node.clone(),
             drain: options.shutdown.drain.clone(),
         });
@@ -159,9 +172,10 @@ impl WorkerAdapter for CeleryWorker {
 
 impl Pool {
     fn new(runner: &Arc<Runner>, consumer: Box<dyn Consumer>, slots: usize, prefetch: usize) -> Self {
-        let [taken, runs, waiting] = [slots.saturating_add(prefetch).min(Semaphore::MAX_PERMITS), slots, MOST_WAITING]
-            .map(|n| Arc::new(Semaphore::new(n)));
-        Self { runner: runner.clone(), consumer, slots: Slots { taken, runs, waiting } }
+        let most_taken = slots.saturating_add(prefetch).min(Semaphore::MAX_PERMITS);
+        let [taken, runs, waiting, limited] =
+            [most_taken, slots, MOST_WAITING, slots].map(|places| Arc::new(Semaphore::new(places)));
+        Self { runner: runner.clone(), consumer, slots: Slots { taken, runs, waiting, limited } }
     }
 
     async fn work(self, shutdown: &Shutdown, grace: Duration) {

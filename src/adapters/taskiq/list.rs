@@ -43,10 +43,10 @@ impl Take<'_> {
     }
 }
 
-/// Takes messages whose worker is gone.
-pub(super) fn take_over(broker: &TaskiqBroker, queue: &Queue, count: usize, whole: bool) -> Cmd {
+/// Takes messages whose worker is gone, up to that time on the server's clock.
+pub(super) fn take_over(broker: &TaskiqBroker, queue: &Queue, count: usize, until: Duration, whole: bool) -> Cmd {
     let mut command = TAKE_OVER.command(whole, &[&taken(queue), &leases(queue)]);
-    command.arg(count).arg(millis(broker.lease));
+    command.arg(count).arg(millis(broker.lease)).arg(until.as_secs_f64());
     command
 }
 

@@ -14,6 +14,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 /// The field of an entry that holds the message.
 const FIELD: &str = "data";
 
+static PENDING: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/pending.lua")));
 static FORGET: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/forget.lua")));
 static SETTLE: LazyLock<Script> = LazyLock::new(|| adding!("lua/settle_stream.lua"));
 
@@ -81,10 +82,17 @@ pub(super) fn renew(broker: &TaskiqBroker, consumer: &str, key: &str, ids: &[Box
     command
 }
 
-/// Entries that somebody has had for a while.
-pub(super) fn pending(broker: &TaskiqBroker, key: &str, idle: Duration, count: usize) -> Cmd {
-    let mut command = cmd("XPENDING");
-    command.arg(key).arg(&broker.group).arg("IDLE").arg(millis(idle)).arg("-").arg("+").arg(count);
+/// Entries that somebody has had for a while, up to that time on the server's clock.
+pub(super) fn pending(
+    broker: &TaskiqBroker,
+    key: &str,
+    idle: Duration,
+    until: Duration,
+    count: usize,
+    whole: bool,
+) -> Cmd {
+    let mut command = PENDING.command(whole, &[key]);
+    command.arg(&broker.group).arg(millis(idle)).arg(until.as_secs_f64()).arg(count);
     command
 }
 

@@ -114,18 +114,18 @@ async fn renew(shared: &Arc<Shared>, held: &Held, consumer: &str) {
     loop {
         ticks.tick().await;
         // Also where nothing is held: what others hold is judged by whether they could have renewed it.
-        let mut is_there = shared.link.send("ping", &::redis::cmd("PING")).await.is_ok();
+        let mut time = shared.link.time().await.ok();
         for (queue, ids) in held.all() {
             for ids in ids.chunks(500) {
                 let renew = |whole, _| queue.renew(&shared.broker, consumer, ids, whole);
                 if let Err(error) = shared.link.run("renew", true, renew).await {
-                    is_there &= !error.is_retryable();
+                    time = time.filter(|_| !error.is_retryable());
                     tracing::warn!(%error, key = &*queue.key, "cannot renew the hold on messages");
                 }
             }
         }
-        if is_there {
-            shared.steady.renewed(Instant::now(), shared.broker.lease);
+        if let Some(time) = time {
+            shared.steady.renewed(Instant::now(), time, shared.broker.lease);
         }
     }
 }
@@ -176,9 +176,9 @@ impl Pool {
             let mut permits = Permits { first: Some(first), slots: &self.slots.clone() };
             let (now, lease) = (Instant::now(), self.runner.shared().broker.lease);
             let is_time = now.duration_since(self.looked_after) >= lease / 2;
-            if is_time && self.runner.shared().steady.is_long(now, lease) {
+            if is_time && let Some(until) = self.runner.shared().steady.until(now, lease) {
                 self.looked_after = now;
-                for taken in self.reader.take_over(permits.count()).await {
+                for taken in self.reader.take_over(permits.count(), until).await {
                     self.run(taken, permits.next(), shutdown);
                 }
             }

@@ -51,6 +51,8 @@ pub(super) enum End {
     /// It is done with, and these follow it. Where the broker can that is one step, which does nothing if the message is not
     /// ours any more: whoever has it now sends what follows.
     Acknowledge(Vec<Outgoing>),
+    /// It was acknowledged before, and these follow it.
+    Follow(Vec<Outgoing>),
     /// Back to where it came from, as the next one.
     Requeue,
 }
@@ -64,6 +66,12 @@ pub(super) trait Broker: fmt::Debug + Send + Sync + 'static {
     /// The same for the message of a task that a worker of another library may run: once for each id, however often it is
     /// asked to.
     async fn publish_once(&self, id: &str, message: &Outgoing) -> Result<()>;
+
+    /// Up to which time, in ms since 1970, the times of a schedule's entry have been seen to: up to `now` if it is a new one.
+    async fn seen(&self, entry: &str, now: i64) -> Result<i64>;
+
+    /// Sends what an entry of a schedule sends at a time, unless the same or a later time was sent. Answers whether it did.
+    async fn publish_due(&self, entry: &str, at: i64, messages: &[Outgoing]) -> Result<bool>;
 
     /// Remembers that a task was cancelled, for workers that do not listen now.
     async fn note_revoked(&self, id: &str) -> Result<()>;

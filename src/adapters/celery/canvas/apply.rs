@@ -45,7 +45,7 @@ fn set_if_missing(options: &mut Map, name: &'static str, value: Option<Json>) {
     }
 }
 
-fn append(options: &mut Map, name: &'static str, more: &[Json]) {
+pub(super) fn append(options: &mut Map, name: &'static str, more: &[Json]) {
     if !more.is_empty() {
         let mut all = options.list(name);
         all.extend(more.iter().cloned());
@@ -365,7 +365,7 @@ fn splice(steps: Vec<Signature>, plain: &mut Vec<Signature>, depth: usize) -> Re
 }
 
 /// Changes the options of what ends last in a step: the body of a chord, else the step itself.
-fn with_end(step: &mut Signature, change: impl FnOnce(&mut Map)) -> Result<(), WireError> {
+pub(super) fn with_end(step: &mut Signature, change: impl FnOnce(&mut Map)) -> Result<(), WireError> {
     match step.kind()? {
         Kind::Chord { body, .. } => {
             let mut body = *body;

@@ -1,6 +1,9 @@
 //! L2, Celery engine. What the end of a task leads to (`celery/app/trace.py`, `celery/backends/base.py`).
 
-use super::{Canvas, Plan};
+use super::{
+    Canvas, Plan,
+    apply::{append, with_end},
+};
 use crate::{
     adapters::celery::{
         backend::Part,
@@ -63,6 +66,47 @@ pub(in crate::adapters::celery) fn succeeded(
         children.push(canvas.apply(&mut plan, &Signature::read(next.as_str())?, partial, &call, 0)?);
     }
     Ok((plan, children))
+}
+
+/// Calls a signature in the place of a task: under its id, and with everything that follows it (`celery/app/task.py`).
+///
+/// # Errors
+/// If it is no signature, or a group: the id of a task is that of one result.
+pub(in crate::adapters::celery) fn replaced(
+    canvas: &Canvas<'_>,
+    message: &Message,
+    mut signature: Signature,
+) -> Result<Plan, WireError> {
+    let (embed, headers) = (&message.embed, &message.headers);
+    if matches!(signature.kind()?, Kind::Group(_)) {
+        return Err(WireError::Invalid { field: "replacement", expected: "a task, a chain or a chord" });
+    }
+    with_end(&mut signature, |options| options.set_text("task_id", &message.id))?;
+    append(&mut signature.options, "link", &embed.callbacks);
+    append(&mut signature.options, "link_error", &embed.errbacks);
+    let mut call = Map::default();
+    call.set_text("root_id", &message.root_id());
+    for (option, header) in [("parent_id", "parent_id"), ("group_id", "group"), ("group_index", "group_index")] {
+        if let Some(value) = headers.get(header).filter(|value| !value.is_null()) {
+            call.set(option, value.clone());
+        }
+    }
+    call.set_int("replaced_task_nesting", headers.int("replaced_task_nesting").unwrap_or_default().saturating_add(1));
+    if !embed.chain.is_empty() {
+        call.set("chain", map::list(&embed.chain));
+    }
+    if let Some(body) = &embed.chord {
+        call.set("chord", body.clone());
+    }
+    let stamps = message.stamps();
+    if !stamps.is_empty() {
+        let names: Vec<_> = message.stamped_headers().iter().map(|name| map::text(name)).collect();
+        call.set("stamped_headers", map::list(&names));
+        stamps.iter().for_each(|(name, value)| call.set(name.to_owned(), value.clone()));
+    }
+    let mut plan = Plan::default();
+    canvas.apply(&mut plan, &signature, &[], &call, 0)?;
+    Ok(plan)
 }
 
 /// Tells everybody who waits for what comes after a task that it does not come. `meta` is what is stored of the task itself.

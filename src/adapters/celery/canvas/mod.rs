@@ -6,7 +6,7 @@ mod follow;
 #[cfg(test)]
 mod tests;
 
-pub(super) use follow::{chord_failed, failed, joined_failure, succeeded};
+pub(super) use follow::{chord_failed, failed, joined_failure, replaced, succeeded};
 
 use super::{backend::Part, broker::Outgoing, config::Routes, wire::meta::Meta};
 use crate::task::Json;

@@ -1,6 +1,8 @@
 -- Takes messages whose lease has ended.
--- KEYS: taken messages, leases. ARGV: how many at most, ms of the new lease. Answers names and messages in turn.
+-- KEYS: taken messages, leases. ARGV: how many at most, ms of the new lease, until when leases that have ended say something.
+-- Answers names and messages in turn.
 local t = redis.call('TIME')
+if t[1] + t[2] / 1000000 > tonumber(ARGV[3]) then return {} end
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local ends = string.format('%.0f', now + tonumber(ARGV[2]))
 local answer = {}

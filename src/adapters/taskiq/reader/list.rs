@@ -92,7 +92,7 @@ impl ListReader {
         }
     }
 
-    pub(super) async fn take_over(&mut self, count: usize, held: &Held) -> Vec<Entry> {
+    pub(super) async fn take_over(&mut self, count: usize, until: Duration, held: &Held) -> Vec<Entry> {
         let Shared { broker, link, .. } = &*self.shared;
         let mut taken = Vec::new();
         for queue in &self.queues {
@@ -100,7 +100,7 @@ impl ListReader {
             if rest == 0 {
                 break;
             }
-            match link.run("take over", true, |whole, _| list::take_over(broker, queue, rest, whole)).await {
+            match link.run("take over", true, |whole, _| list::take_over(broker, queue, rest, until, whole)).await {
                 Ok(answer) => {
                     let found = list::entries(answer, queue, true).into_iter();
                     taken.extend(found.filter(|entry| !held.has(queue, &entry.id.id)));

@@ -69,12 +69,12 @@ impl Reader {
         Ok(self.more.drain(..count).collect())
     }
 
-    /// Takes messages whose worker is gone.
-    pub(super) async fn take_over(&mut self, count: usize) -> Vec<Taken> {
+    /// Takes messages whose worker is gone. `until`: up to that time on the server's clock.
+    pub(super) async fn take_over(&mut self, count: usize, until: Duration) -> Vec<Taken> {
         let held = &self.held;
         let entries = match &mut self.source {
-            Source::Streams(reader) => reader.take_over(count, held).await,
-            Source::List(reader) => reader.take_over(count, held).await,
+            Source::Streams(reader) => reader.take_over(count, until, held).await,
+            Source::List(reader) => reader.take_over(count, until, held).await,
             Source::Channel(_) => Vec::new(),
         };
         entries.into_iter().map(|entry| hold(held, entry)).collect()

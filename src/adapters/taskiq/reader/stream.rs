@@ -76,11 +76,12 @@ impl StreamReader {
 }
 
 /// Takes entries whose worker is gone: one of ours if it renews no more, any other if it has had them too long.
+/// How many at most, and up to which time on the server's clock.
 pub(super) async fn take_over(
     shared: &Shared,
     consumer: &str,
     queue: &Queue,
-    count: usize,
+    (count, until): (usize, Duration),
     held: &Held,
 ) -> Result<Vec<Entry>> {
     let Shared { broker, link, .. } = shared;
@@ -88,8 +89,8 @@ pub(super) async fn take_over(
         return Ok(Vec::new());
     }
     let shortest = broker.lease.min(broker.idle_timeout);
-    let pending = stream::pending(broker, &queue.key, shortest, MOST_PENDING);
-    let found = stream::pendings(&link.send("pending", &pending).await?);
+    let pending = |whole, _| stream::pending(broker, &queue.key, shortest, until, MOST_PENDING, whole);
+    let found = stream::pendings(&link.run("pending", true, pending).await?);
     let mut entries = Vec::new();
     let limit_of = |consumer: &str| if consumer.starts_with(CONSUMER) { broker.lease } else { broker.idle_timeout };
     for limit in [broker.lease, broker.idle_timeout] {

@@ -72,11 +72,11 @@ impl StreamsReader {
         Ok(found)
     }
 
-    pub(super) async fn take_over(&mut self, count: usize, held: &Held) -> Vec<Entry> {
+    pub(super) async fn take_over(&mut self, count: usize, until: Duration, held: &Held) -> Vec<Entry> {
         let mut taken = Vec::new();
         for queue in &self.queues {
             let rest = count - taken.len();
-            match stream::take_over(&self.shared, &self.consumer, queue, rest, held).await {
+            match stream::take_over(&self.shared, &self.consumer, queue, (rest, until), held).await {
                 Ok(entries) => taken.extend(entries),
                 Err(error) => tracing::warn!(%error, key = &*queue.key, "cannot look for messages of lost workers"),
             }

@@ -31,6 +31,7 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/t
 static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/renew.lua")));
 static LOST: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/lost.lua")));
 static SEND_ONCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/send_once.lua")));
+static SEND_DUE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/send_due.lua")));
 static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("lua/settle.lua")));
 
 /// Messages that are renewed, or brought back, at once.
@@ -40,6 +41,8 @@ const MOST: usize = 500;
 const LONGEST_LEASE: Duration = Duration::from_secs(60);
 /// How long it is remembered that a message was sent that must not be sent again.
 const SENT_ONCE: Duration = Duration::from_secs(24 * 3600);
+/// How long it is remembered up to when a schedule's entry was seen to: longer than anybody looks back.
+const SEEN: Duration = Duration::from_secs(400 * 24 * 3600);
 /// For how many seconds a cancellation is told to workers that start, and how many of them, as Celery's workers remember.
 const REVOKED_FOR: i64 = 3 * 3600;
 const MOST_REVOKED: i64 = 50_000;
@@ -147,7 +150,7 @@ impl RedisBroker {
         self.link.run("acknowledge", true, command).await.map(drop)
     }
 
-    /// Puts messages back as the next ones. `since`: only those that nobody has renewed for so many seconds.
+    /// Puts messages back as the next ones. `since`: only those that nobody has renewed since that time.
     async fn restore(&self, tags: &[String], since: &str) -> Result<usize> {
         let mut restored = 0;
         let read = ::redis::cmd("HMGET").arg(self.layout.key(keys::UNACKED)).arg(tags).clone();
@@ -170,16 +173,17 @@ impl RedisBroker {
         Ok(restored)
     }
 
-    async fn renew_all(&self, held: &Held) -> bool {
-        let mut is_there = self.link.send("ping", &::redis::cmd("PING")).await.is_ok();
+    /// Answers the server's time if it has heard everything.
+    async fn renew_all(&self, held: &Held) -> Option<Duration> {
+        let mut time = self.link.time().await.ok();
         for tags in held.all().chunks(MOST) {
             let tags: Vec<_> = tags.iter().map(|tag| &**tag).collect();
             if let Err(error) = self.renew_tags(&tags).await {
-                is_there = false;
+                time = None;
                 tracing::warn!(%error, "cannot renew the hold on messages");
             }
         }
-        is_there
+        time
     }
 
     async fn renew_tags(&self, tags: &[&str]) -> Result<()> {
@@ -193,17 +197,18 @@ impl RedisBroker {
     }
 
     /// Brings back what lost workers had.
-    async fn bring_back(&self, held: &Held) {
+    async fn bring_back(&self, held: &Held, until: Duration) {
         let (index, mutex) = (self.layout.key(keys::INDEX), self.layout.key(keys::MUTEX));
-        let since = self.visibility_timeout.as_secs_f64().to_string();
+        let (limit, until) = (self.visibility_timeout.as_secs_f64(), until.as_secs_f64());
         let command = |whole, _| {
             let mut command = LOST.command(whole, &[&index, &mutex]);
-            command.arg(&since).arg(MOST);
+            command.arg(limit).arg(MOST).arg(until);
             command
         };
         let found = async {
             let answer = self.link.run("look for lost messages", true, command).await?;
-            let tags: Vec<String> = ::redis::from_redis_value(answer).unwrap_or_default();
+            let found: Option<(String, Vec<String>)> = ::redis::from_redis_value(answer).unwrap_or_default();
+            let Some((since, tags)) = found else { return Ok(0) };
             let tags: Vec<_> = tags.into_iter().filter(|tag| !held.has(tag)).collect();
             if tags.is_empty() { Ok(0) } else { self.restore(&tags, &since).await }
         };
@@ -243,6 +248,32 @@ impl Broker for RedisBroker {
         self.link.run("send", true, command).await.map(drop)
     }
 
+    async fn seen(&self, entry: &str, now: i64) -> Result<i64> {
+        let key = self.layout.key(&format!("mageflow:schedule:{entry}"));
+        let note = ::redis::cmd("SET").arg(&key).arg(now).arg("NX").arg("EX").arg(SEEN.as_secs()).clone();
+        self.link.send("look up a schedule", &note).await?;
+        let answer = self.link.send("look up a schedule", ::redis::cmd("GET").arg(&key)).await?;
+        let seen: Option<i64> = ::redis::from_redis_value(answer)
+            .map_err(|error| self.link.owner().failed("look up a schedule", error, false))?;
+        Ok(seen.unwrap_or(now))
+    }
+
+    async fn publish_due(&self, entry: &str, at: i64, messages: &[Outgoing]) -> Result<bool> {
+        let (laid, declare) = self.laid_out(messages).await?;
+        self.declare(&declare).await?;
+        let key = self.layout.key(&format!("mageflow:schedule:{entry}"));
+        let names: Vec<_> = [&*key].into_iter().chain(laid.iter().map(|(list, _)| &**list)).collect();
+        let command = |whole, _| {
+            let mut command = SEND_DUE.command(whole, &names);
+            command.arg(at).arg(SEEN.as_secs());
+            laid.iter().for_each(|(_, text)| {
+                command.arg(text);
+            });
+            command
+        };
+        Ok(self.link.run("send what is due", true, command).await? == Value::Int(1))
+    }
+
     async fn note_revoked(&self, id: &str) -> Result<()> {
         let (key, now) = (self.layout.key(keys::REVOKED), Utc::now().timestamp());
         let mut pipeline = Pipeline::new();
@@ -264,6 +295,7 @@ impl Broker for RedisBroker {
             match end {
                 End::Acknowledge(next) if next.is_empty() => plain.push(hold.tag()),
                 End::Acknowledge(next) => followed.push((hold.tag(), next)),
+                End::Follow(next) => self.publish(next).await?,
                 End::Requeue => back.push(hold.tag().to_owned()),
             }
         }
@@ -294,8 +326,8 @@ impl Broker for RedisBroker {
             let mut ticks = ticks(Steady::renew_every(limit));
             loop {
                 ticks.tick().await;
-                if self.renew_all(held).await {
-                    self.steady.renewed(Instant::now(), limit);
+                if let Some(time) = self.renew_all(held).await {
+                    self.steady.renewed(Instant::now(), time, limit);
                 }
             }
         };
@@ -304,8 +336,8 @@ impl Broker for RedisBroker {
             let mut ticks = ticks((limit / 4).min(LONGEST_LOOK));
             loop {
                 ticks.tick().await;
-                if self.steady.is_long(Instant::now(), limit) {
-                    self.bring_back(held).await;
+                if let Some(until) = self.steady.until(Instant::now(), limit) {
+                    self.bring_back(held, until).await;
                 }
             }
         };

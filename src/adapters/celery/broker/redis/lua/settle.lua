@@ -1,10 +1,9 @@
 -- Ends a message and, if it was still ours, puts others onto lists. Doing it twice does nothing the second time.
--- KEYS: unacked messages, their times, then lists. ARGV: tag, how it has to be (a number of seconds: not renewed for so long;
--- '': as it is), the command that puts the others there, then a text for each list.
+-- KEYS: unacked messages, their times, then lists. ARGV: tag, how it has to be (a time: not renewed since then; '': as it
+-- is), the command that puts the others there, then a text for each list.
 if ARGV[2] ~= '' then
-  local t = redis.call('TIME')
   local since = redis.call('ZSCORE', KEYS[2], ARGV[1])
-  if not since or tonumber(since) > t[1] + t[2] / 1000000 - tonumber(ARGV[2]) then return 0 end
+  if not since or tonumber(since) > tonumber(ARGV[2]) then return 0 end
 end
 redis.call('ZREM', KEYS[2], ARGV[1])
 if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
