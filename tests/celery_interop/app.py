@@ -22,6 +22,8 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     beat_schedule={"beat": {"task": "rust.note", "schedule": 1.0, "args": ["beat", os.environ.get("BEAT", "")]}},
 )
+# Threads of the client take it too.
+app.set_default()
 connection = redis.from_url(URL)
 
 

@@ -1,7 +1,7 @@
 //! Arguments and returned values, both ways.
 
 use crate::world::{World, ended, fresh, queue};
-use mageflow::{Arguments, Json, SubmitOptions, args};
+use mageflow::{Arguments, Json, SubmitOptions, adapters::celery::CeleryCanvas, args};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ async fn python_calls_rust() {
         assert get(sig("rust.echo", big).delay()) == [[big], {{}}]
         assert get(sig("rust.echo", 1).apply_async(compression="gzip")) == [[1], {{}}]
         assert get(sig("rust.echo", 1).apply_async(task_id="custom id")) == [[1], {{}}]
+        assert get(sig("rust.echo", [1.5, "ä", None], b={{"c": 2**63}}).apply_async(serializer="msgpack")) == [[[1.5, "ä", None]], {{"b": {{"c": 2**63}}}}]
         assert get(sig("rust.add", 1, y=2).delay()) == 3
         result = sig("rust.add", 1, 2).delay()
         get(result)
@@ -206,12 +207,18 @@ async fn results_can_be_ignored_and_progress_is_seen() {
     "#;
     let got = world.python(script, json!(key)).await;
     assert_eq!(got, json!([{"fraction": 0.5, "message": "half"}, "done"]));
-    let mage = world.client().await;
+    let stages = script.replace("PROGRESS", "BAKING").replace("rust.progress", "rust.stages");
+    let got = world.python(&stages, json!(fresh("stages"))).await;
+    assert_eq!(got, json!([{"degrees": 200}, "done"]));
+    let (mage, canvas) = (world.client().await, CeleryCanvas::connect(world.app()).await.unwrap());
     let key = fresh("progress");
     let id = mage.submit("py.progress", args![&*key]).await.unwrap();
     while !mage.get_result(&id).await.unwrap().is_running() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let stored = canvas.state(&id).await.unwrap().unwrap();
+    assert_eq!((&*stored.state, stored.result.as_str().replace(' ', "")), ("PROGRESS", r#"{"done":1}"#.into()));
+    assert_eq!(canvas.state(&fresh("unknown").into()).await.unwrap(), None);
     let _: i64 = world.ask(redis::cmd("RPUSH").arg(&key).arg("go"));
     assert_eq!(mage.wait(&id).await.unwrap().output::<String>().unwrap(), "done");
 }

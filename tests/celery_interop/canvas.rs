@@ -7,7 +7,7 @@ use crate::{
 };
 use chrono::DateTime;
 use mageflow::{
-    adapters::celery::{CeleryCall, CeleryCanvas, CeleryValue},
+    adapters::celery::{CeleryCall, CeleryCanvas, CeleryResult, CeleryValue},
     args,
 };
 use serde_json::{Value, json};
@@ -228,8 +228,19 @@ async fn a_large_chord_and_saved_groups() {
         result = group(r.add(i, i) for i in range(5)).delay()
         result.save()
         assert get(GroupResult.restore(result.id, app=app)) == [0, 2, 4, 6, 8]
+        return result.id
     "#;
-    world.python(script, Value::Null).await;
+    let id = world.python(script, Value::Null).await;
+    let canvas = CeleryCanvas::connect(world.app()).await.unwrap();
+    let restored = canvas.restore(id.as_str().unwrap()).await.unwrap().unwrap();
+    assert_eq!(canvas.wait(&restored).await.unwrap().as_str(), "[0,2,4,6,8]");
+    assert_eq!(canvas.restore(&fresh("unknown")).await.unwrap(), None);
+    let inner = CeleryCall::group([call("py", "const", args![]), call("rust", "const", args![])]);
+    let sent = canvas.send(CeleryCall::chain([call("py", "const", args![]), inner.immutable()])).await.unwrap();
+    canvas.save(&sent).await.unwrap();
+    let CeleryResult::Group { id, .. } = sent else { panic!("no group") };
+    let restored = world.python("return get(GroupResult.restore(args, app=app))", json!(id)).await;
+    assert_eq!(restored, json!([7, 7]));
 }
 
 fn call(language: &str, task: &str, args: mageflow::Arguments) -> CeleryCall {

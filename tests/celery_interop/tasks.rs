@@ -118,6 +118,16 @@ pub(crate) fn all() -> Vec<RegisteredTask> {
             tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
             Ok::<_, TaskError>("awake".to_owned())
         }),
+        TaskBuilder::new("rust.stages").parameters(["key"]).handler(|context: TaskContext, key: String| async move {
+            for wrong in ["SUCCESS", "", "two words"] {
+                celery(&context).update_state(wrong, Json::null()).await.unwrap_err();
+            }
+            celery(&context).update_state("BAKING", json!({"degrees": 200})).await?;
+            while leave(redis::cmd("EXISTS").arg(&key)) == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok::<_, TaskError>("done".to_owned())
+        }),
         TaskBuilder::new("rust.progress").parameters(["key"]).handler(|context: TaskContext, key: String| async move {
             context.progress(0.5, "half").await?;
             while leave(redis::cmd("EXISTS").arg(&key)) == 0 {

@@ -92,9 +92,11 @@ impl CeleryCall {
         Self { signature: make(&signatures), broken }
     }
 
-    /// Takes no result of what came before: Python's `si`.
+    /// Takes no result of what came before: Python's `si`. Of a group, none of its calls does; of a chain, its first; of a chord,
+    /// none of its header.
     pub fn immutable(mut self) -> Self {
-        self.signature.immutable = true;
+        let broken = self.signature.make_immutable(0).err();
+        self.broken = self.broken.or(broken.map(|error| format!("the call: {error}")));
         self
     }
 
@@ -200,12 +202,40 @@ impl CeleryResult {
         Some(Self::Group { id: id.into_owned(), members })
     }
 
+    /// Writes `[[id, parent], children]`.
+    fn to_json(&self) -> Json {
+        let null = Json::null();
+        let own = |id: &str| map::list([&map::text(id), &null]);
+        match self {
+            Self::Task(id) => map::list([&own(&id.to_string()), &null]),
+            Self::Group { id, members } => {
+                let members: Vec<_> = members.iter().map(Self::to_json).collect();
+                map::list([&own(id), &map::list(&members)])
+            }
+        }
+    }
+
     fn ids<'a>(&'a self, ids: &mut Vec<&'a TaskId>) {
         match self {
             Self::Task(id) => ids.push(id),
             Self::Group { members, .. } => members.iter().for_each(|member| member.ids(ids)),
         }
     }
+}
+
+/// What is stored of a task, in Celery's words.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CeleryState {
+    /// `STARTED`, `RETRY`, `SUCCESS`, `FAILURE`, `REVOKED`, or what the task calls it.
+    pub state: String,
+    /// The result, the exception as an object, or what the task says about its state. Types of kombu stand there as they are
+    /// written, see [`CeleryValue`](super::CeleryValue).
+    pub result: Json,
+    /// Of a failure.
+    pub traceback: Option<String>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
 }
 
 /// Sends calls in Celery's own form and waits for their results. Cheap to clone.
@@ -302,6 +332,52 @@ impl CeleryCanvas {
         self.shared.result(id).await
     }
 
+    /// What is stored of a task, in Celery's words: also a state that the task has given itself. Nothing is stored of one that
+    /// waits.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn state(&self, id: &TaskId) -> Result<Option<CeleryState>> {
+        let stored = self.shared.stored(&id.to_string()).await?;
+        Ok(stored.map(|stored| CeleryState {
+            state: stored.state,
+            result: stored.result,
+            traceback: stored.traceback,
+            ended_at: stored.date_done,
+        }))
+    }
+
+    /// Keeps which tasks are in a group, under its id: Python's `GroupResult.save`. Kept as long as results are.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArguments`] for what is no group, [`Error::Engine`].
+    ///
+    /// # Cancel safety
+    /// Dropped, it may have been kept.
+    pub async fn save(&self, result: &CeleryResult) -> Result<()> {
+        let CeleryResult::Group { id, .. } = result else {
+            return Err(Error::InvalidArguments { reason: "only a group can be saved".into() });
+        };
+        self.shared.backend.prepare(&[(id.clone(), result.to_json())], &[]).await
+    }
+
+    /// The tasks of a group that was saved, by this library or by Python: `GroupResult.restore`.
+    ///
+    /// # Errors
+    /// [`Error::Engine`], also if what is kept cannot be read.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn restore(&self, id: &str) -> Result<Option<CeleryResult>> {
+        let Some(kept) = self.shared.backend.tree(id).await? else { return Ok(None) };
+        let tree = std::str::from_utf8(&kept).ok().and_then(|text| Map::read("a saved group", text).ok());
+        let result = tree.and_then(|tree| CeleryResult::read(tree.get("result")?.as_str()));
+        result.map(Some).ok_or_else(|| OWNER.failed("restore a group", "what is kept cannot be read", false))
+    }
+
     /// A schedule, without entries so far, of calls that are sent again and again.
     pub fn schedule(&self) -> CelerySchedule {
         CelerySchedule::new(self.clone())
@@ -388,6 +464,9 @@ mod tests {
         assert_eq!(signature.options.get("headers").unwrap().as_str(), r#"{"mine":{"x":1},"other":null}"#);
         assert_eq!(signature.options.list("link").len(), 1);
         assert_eq!(format!("{call:?}"), "CeleryCall { task: \"t\", .. }");
+        let group = CeleryCall::group([CeleryCall::task("t", args![]), CeleryCall::task("t", args![])]);
+        let chain = CeleryCall::chain([group, CeleryCall::task("t", args![])]).immutable();
+        assert_eq!(chain.signature.to_json().as_str().matches(r#""immutable":true"#).count(), 4);
         let broken = std::collections::BTreeMap::from([((1, 2), 3)]);
         let group = CeleryCall::group([CeleryCall::task("t", args![]), CeleryCall::task("t", args![broken])]);
         assert!(group.broken.is_some() && CeleryCall::chain([group]).broken.is_some());
@@ -398,6 +477,8 @@ mod tests {
         let read = CeleryResult::read(r#"[["g",null],[[["a",null],null],[["b",[["p",null],null]],null]]]"#);
         let Some(CeleryResult::Group { id, members }) = read else { panic!("no group") };
         assert_eq!((&*id, members), ("g", ["a", "b"].map(|id| CeleryResult::Task(id.into())).to_vec()));
+        let tree = CeleryResult::Group { id: "g".into(), members: vec![CeleryResult::Task("a".into())] };
+        assert_eq!(CeleryResult::read(tree.to_json().as_str()), Some(tree));
         assert!(CeleryResult::read("[]").is_none() && CeleryResult::read("5").is_none());
     }
 }

@@ -4,11 +4,14 @@ use super::{
     CeleryCall, Shared,
     broker::Hold,
     canvas::{self, Plan},
-    wire::message::Message,
+    wire::{
+        message::Message,
+        meta::{self, Meta},
+    },
 };
 use crate::{
     error::{Error, Result},
-    task::{NativeContext, TaskData, TaskExecutionInfo, TaskId, TaskName},
+    task::{Json, NativeContext, TaskData, TaskExecutionInfo, TaskId, TaskName},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -92,6 +95,24 @@ impl CeleryContext {
         self.0.message.header("group")
     }
 
+    /// Stores a state of the task, with something about it: Python's `self.update_state`. Whoever looks sees it until the next
+    /// one, or the end.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArguments`] for a state that says that the task has ended, or that is not made of ASCII letters, digits
+    /// and `_`; [`Error::Engine`] if the server does not answer.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may have been stored.
+    pub async fn update_state(&self, state: &str, about: impl Into<Json>) -> Result<()> {
+        let is_word = !state.is_empty() && state.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !is_word || meta::is_end(state) {
+            let reason = format!("`{state}` is no state that a running task may have");
+            return Err(Error::InvalidArguments { reason });
+        }
+        self.0.shared.note(&Meta::new(&*self.0.message.id, state.to_owned(), about.into())).await
+    }
+
     /// Puts another call in the place of this task once it has returned: Python's `self.replace`. What the task returns is
     /// dropped; the result of the call becomes its result, under its id, and what follows the task (callbacks, the rest of a
     /// chain, the body of a chord) follows the call. Sent in the step that ends this message, so it is sent once. If the task
@@ -112,12 +133,12 @@ impl CeleryContext {
     }
 
     /// A header of the message, as JSON: one of Celery's own, or what the caller gave as `headers`.
-    pub fn header(&self, name: &str) -> Option<crate::task::Json> {
+    pub fn header(&self, name: &str) -> Option<Json> {
         self.0.message.headers.get(name).cloned()
     }
 
     /// A stamp of the message, as JSON.
-    pub fn stamp(&self, name: &str) -> Option<crate::task::Json> {
+    pub fn stamp(&self, name: &str) -> Option<Json> {
         self.0.message.stamps().get(name).cloned()
     }
 }
@@ -139,7 +160,7 @@ impl NativeContext for CeleryContext {
     }
 
     async fn progress(&self, fraction: f64, message: &str) -> Result<()> {
-        self.0.shared.set_progress(&self.0.message.id, fraction, message).await
+        self.0.shared.note(&meta::progress(&self.0.message.id, fraction, message)).await
     }
 
     async fn refresh_timeout(&self, _: Duration) -> Result<()> {

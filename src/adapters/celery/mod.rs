@@ -22,7 +22,7 @@ mod workflow;
 
 pub use self::{
     adapter::CeleryAdapter,
-    call::{CeleryCall, CeleryCanvas, CeleryResult},
+    call::{CeleryCall, CeleryCanvas, CeleryResult, CeleryState},
     config::CeleryApp,
     context::CeleryContext,
     options::CeleryTaskOptions,
@@ -84,8 +84,9 @@ impl Shared {
         })
     }
 
-    async fn set_progress(&self, id: &str, fraction: f64, message: &str) -> Result<()> {
-        self.backend.store(&[self.record(&wire::meta::progress(id, fraction, message), None)]).await
+    /// Stores something of a task that has not ended.
+    async fn note(&self, meta: &Meta) -> Result<()> {
+        self.backend.store(&[self.record(meta, None)]).await
     }
 
     async fn send(&self, messages: &[Outgoing]) -> Result<()> {

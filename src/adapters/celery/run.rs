@@ -440,7 +440,7 @@ fn part_of(message: &Message, state: &'static str, result: Json) -> Option<Part>
         group: message.header("group")?,
         task: message.id.clone(),
         index: message.headers.int("group_index"),
-        state,
+        state: state.into(),
         result,
         body: message.embed.chord.clone()?,
         root: message.root_id(),

@@ -5,7 +5,7 @@ pub(super) mod redis;
 use super::wire::{map, meta::StoredMeta};
 use crate::{error::Result, task::Json};
 use async_trait::async_trait;
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 /// What is stored of one task.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Part {
     pub(super) task: String,
     /// Its place in the header.
     pub(super) index: Option<i64>,
-    pub(super) state: &'static str,
+    pub(super) state: Cow<'static, str>,
     pub(super) result: Json,
     /// Signature of the body.
     pub(super) body: Json,
@@ -38,7 +38,7 @@ pub(super) struct Part {
 impl Part {
     /// As it is counted (`celery/backends/redis.py`).
     fn member(&self) -> Json {
-        let state = map::text(self.state);
+        let state = map::text(&self.state);
         map::list([&Json::from_valid("1"), &map::text(&self.task), &state, &self.result])
     }
 }
@@ -76,6 +76,9 @@ pub(super) trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Before the tasks of groups are sent: trees of results to keep, and how many tasks of a chord will end.
     async fn prepare(&self, trees: &[(String, Json)], sizes: &[(String, u64)]) -> Result<()>;
+
+    /// The tree of results that is kept of a group.
+    async fn tree(&self, group: &str) -> Result<Option<Vec<u8>>>;
 
     /// Counts the end of a task of a chord, however often it is told once.
     async fn count(&self, part: &Part) -> Result<Counted>;

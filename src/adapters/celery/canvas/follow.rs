@@ -154,7 +154,7 @@ fn part_of(signature: &Signature, meta: &Meta, root: &str) -> Option<Part> {
         group: signature.options.text("group_id")?.into_owned(),
         task: signature.id()?,
         index: signature.options.int("group_index"),
-        state: meta.state,
+        state: meta.state.clone(),
         result: meta.result.clone(),
         body: signature.options.get("chord")?.clone(),
         root: root.to_owned(),

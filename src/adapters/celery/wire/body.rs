@@ -1,6 +1,6 @@
 //! The bytes of a message: what serializers and compressions of kombu have made of its arguments.
 
-use super::{WireError, map};
+use super::{WireError, map, msgpack};
 use crate::{
     task::Json,
     wire::{Limits, object, pickle::Pickled, text::deeper_than},
@@ -17,6 +17,7 @@ use std::{
 
 /// The type of all that is written here.
 pub(crate) const JSON: &str = "application/json";
+const MSGPACK: &str = "application/x-msgpack";
 const PICKLE: &str = "application/x-python-serialize";
 /// What kombu calls both `zlib` and `gzip`, and is a zlib stream.
 pub(crate) const ZLIB: &str = "application/x-gzip";
@@ -65,6 +66,7 @@ pub(crate) fn text<'a>(
             Cow::Borrowed(bytes) => Cow::Borrowed(object::utf8(bytes)?),
             Cow::Owned(bytes) => Cow::Owned(object::utf8(&bytes)?.to_owned()),
         },
+        MSGPACK => Cow::Owned(msgpack::to_json(&bytes, limits)?),
         PICKLE if pickle => Cow::Owned(Pickled::read(&bytes, limits)?.to_json()?),
         PICKLE => {
             return Err(WireError::Invalid {
@@ -72,7 +74,12 @@ pub(crate) fn text<'a>(
                 expected: "JSON; pickles are refused unless they are allowed, see `accept_pickle`",
             });
         }
-        _ => return Err(WireError::Invalid { field: "content-type", expected: "application/json" }),
+        _ => {
+            return Err(WireError::Invalid {
+                field: "content-type",
+                expected: "application/json or application/x-msgpack",
+            });
+        }
     };
     if deeper_than(limits.depth, text.as_bytes()) {
         return Err(WireError::TooDeep { limit: limits.depth });

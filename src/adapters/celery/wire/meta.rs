@@ -33,7 +33,7 @@ const OWN: &str = "mageflow";
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Meta {
     pub(crate) task_id: String,
-    pub(crate) state: &'static str,
+    pub(crate) state: Cow<'static, str>,
     pub(crate) result: Json,
     pub(crate) traceback: Option<String>,
     /// Result tuples of what was published.
@@ -67,18 +67,18 @@ pub(crate) struct StoredMeta {
     pub(crate) state: String,
     /// With kombu's types in it.
     pub(crate) result: Json,
-    traceback: Option<String>,
-    date_done: Option<DateTime<Utc>>,
+    pub(crate) traceback: Option<String>,
+    pub(crate) date_done: Option<DateTime<Utc>>,
     retries: Option<u32>,
     name: Option<String>,
     facts: Facts,
 }
 
 impl Meta {
-    pub(crate) fn new(task_id: impl Into<String>, state: &'static str, result: Json) -> Self {
+    pub(crate) fn new(task_id: impl Into<String>, state: impl Into<Cow<'static, str>>, result: Json) -> Self {
         Self {
             task_id: task_id.into(),
-            state,
+            state: state.into(),
             result,
             traceback: None,
             children: Vec::new(),
@@ -101,7 +101,7 @@ impl Meta {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = String::with_capacity(self.result.as_str().len() + 320);
         out.push_str("{\"status\":");
-        push_string(&mut out, self.state);
+        push_string(&mut out, &self.state);
         out.push_str(",\"result\":");
         out.push_str(self.result.as_str());
         out.push_str(",\"traceback\":");
@@ -109,7 +109,7 @@ impl Meta {
         out.push_str(",\"children\":");
         out.push_str(map::list(&self.children).as_str());
         out.push_str(",\"date_done\":");
-        let is_end = matches!(self.state, SUCCESS | FAILURE | REVOKED);
+        let is_end = is_end(&self.state);
         push_optional(&mut out, is_end.then(|| times::text(Utc::now())).as_deref());
         for (name, value) in [("group_id", &self.group_id), ("parent_id", &self.parent_id)] {
             if let Some(value) = value {
@@ -180,7 +180,7 @@ impl StoredMeta {
 
     /// Whether nothing will change any more.
     pub(crate) fn is_ended(&self) -> bool {
-        matches!(&*self.state, SUCCESS | FAILURE | REVOKED)
+        is_end(&self.state)
     }
 
     /// Why it has no result.
@@ -223,6 +223,11 @@ impl StoredMeta {
         }
         result
     }
+}
+
+/// Whether nothing follows this state.
+pub(crate) fn is_end(state: &str) -> bool {
+    matches!(state, SUCCESS | FAILURE | REVOKED)
 }
 
 fn uncompressed<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Cow<'a, [u8]>, WireError> {

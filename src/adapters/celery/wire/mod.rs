@@ -2,7 +2,7 @@
 //!
 //! | File | What it holds |
 //! |---|---|
-//! | `message`, `body`, `own` | messages of protocol 2 (1 is read), their bodies, and the headers that only this library knows |
+//! | `message`, `body`, `msgpack`, `own` | messages of protocol 2 (1 is read), their bodies, and the headers that only this library knows |
 //! | `parcel` | a message as brokers carry it: headers, properties, bytes; and how kombu puts that into one JSON text |
 //! | `signature` | calls that travel inside of messages |
 //! | `meta`, `failure` | what is stored of a task, and errors in the form of exceptions |
@@ -15,6 +15,7 @@ mod fuzz;
 pub(super) mod map;
 pub(super) mod message;
 pub(super) mod meta;
+mod msgpack;
 pub(super) mod own;
 pub(super) mod parcel;
 pub(super) mod signature;

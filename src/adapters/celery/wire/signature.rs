@@ -87,6 +87,31 @@ impl Signature {
         self.kwargs.set("tasks", map::list(&tasks));
     }
 
+    /// Takes no result of what came before, nor does whatever begins in it (`celery/canvas.py`, `set_immutable`).
+    ///
+    /// # Errors
+    /// If it is nested too deep.
+    pub(crate) fn make_immutable(&mut self, depth: usize) -> Result<(), WireError> {
+        let depth = deeper(depth)?;
+        self.immutable = true;
+        match self.kind()? {
+            Kind::Task => {}
+            Kind::Group(mut tasks) => {
+                tasks.iter_mut().try_for_each(|task| task.make_immutable(depth))?;
+                self.set_tasks(&tasks);
+            }
+            Kind::Chain(mut tasks) => {
+                tasks.first_mut().map_or(Ok(()), |task| task.make_immutable(depth))?;
+                self.set_tasks(&tasks);
+            }
+            Kind::Chord { mut header, .. } => {
+                header.make_immutable(depth)?;
+                self.kwargs.set("header", header.to_json());
+            }
+        }
+        Ok(())
+    }
+
     fn with_tasks(tasks: &[Signature]) -> Map {
         let tasks: Vec<_> = tasks.iter().map(Signature::to_json).collect();
         let mut kwargs = Map::default();

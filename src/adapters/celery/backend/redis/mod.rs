@@ -130,6 +130,12 @@ impl Backend for RedisBackend {
         if pipeline.is_empty() { Ok(()) } else { self.link.pipeline("prepare a group", &pipeline).await }
     }
 
+    async fn tree(&self, group: &str) -> Result<Option<Vec<u8>>> {
+        let read = ::redis::cmd("GET").arg(self.group_key(group, "")).clone();
+        let answer = self.link.send("read a group", &read).await?;
+        Ok(::redis::from_redis_value(answer).unwrap_or_default())
+    }
+
     async fn count(&self, part: &Part) -> Result<Counted> {
         let keys = [".j", ".t", ".s", ".d", "", ".c"].map(|name| self.group_key(&part.group, name));
         let place = part.index.map_or_else(|| "+inf".to_owned(), |index| index.to_string());
