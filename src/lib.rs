@@ -85,6 +85,7 @@ mod registry;
 mod schema;
 pub mod signature;
 mod startup;
+mod stats;
 pub mod store;
 pub mod task;
 #[cfg(feature = "testing")]
@@ -100,7 +101,10 @@ pub mod __private {
 pub use adapters::StopReason;
 pub use api::*;
 pub use builder::TaskBuilder;
-pub use client::{Mageflow, MageflowBuilder, SuppliedClient};
+pub use client::{
+    BackendConfig, BackendType, Mageflow, MageflowBuilder, SETTINGS, Setting, Settings, Source, SuppliedClient,
+    WorkerConfig,
+};
 pub use config::MageflowConfig;
 pub use context::TaskContext;
 pub use engine::{ItemResult, LockGuard, OnLocked, Progress, SignatureResult};
@@ -109,7 +113,8 @@ pub use error::{Error, Result};
 pub use mageflow_macros::{durable_task, stagger_execution, task, with_ctx, with_signature};
 pub use registry::{Accepts, Handler, HandlerFuture, RegisteredTask, Takes, TakesAny, Task, TaskInput, TaskOutput};
 pub use signature::{Completion, SignatureKey, Status};
-pub use startup::{Worker, WorkerHandle};
+pub use startup::{StopSignals, Worker, WorkerHandle};
+pub use stats::{TaskCounts, WorkerSnapshot, WorkerStats};
 pub use task::*;
 
 /// What a file that defines or runs tasks wants in scope.

@@ -215,6 +215,11 @@ impl CeleryApp {
         self
     }
 
+    /// Whether the settings make sense.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.checked().map(drop)
+    }
+
     /// The servers of the broker and of the results, and how the broker is laid out; or what is wrong with the settings.
     pub(super) fn checked(&self) -> Result<(RedisServer, Option<RedisServer>, Layout)> {
         let invalid = |reason: String| Error::InvalidConfig { reason };

@@ -9,7 +9,7 @@ use super::{
     run::Runner,
 };
 use crate::{
-    adapters::{DeliveryHandler, Shutdown, StopReason, WorkerAdapter, WorkerOptions},
+    adapters::{Beat, DeliveryHandler, Shutdown, StopReason, WorkerAdapter, WorkerOptions},
     error::Result,
     redis::Backoff,
     task::{TaskId, TaskName},
@@ -144,7 +144,7 @@ impl WorkerAdapter for CeleryWorker {
         drop(runner);
         ready.cancel();
         let (shutdown, grace) = (&options.shutdown, options.grace);
-        let [first, second] = pools.map(|pool| pool.work(shutdown, grace));
+        let [first, second] = pools.map(|pool| pool.work(options.pulse.start(), shutdown, grace));
         // What ends the pools ends the outcomes, and what ends those ends the rest.
         let worked = async {
             tokio::join!(first, second);
@@ -165,14 +165,16 @@ impl Pool {
         Self { runner: runner.clone(), consumer, slots, running: JoinSet::new(), prefetch, more: VecDeque::new() }
     }
 
-    async fn work(mut self, shutdown: &Shutdown, grace: Duration) {
+    async fn work(mut self, beat: Beat, shutdown: &Shutdown, grace: Duration) {
         let mut backoff = Backoff::new();
         while !shutdown.drain.is_cancelled() {
+            beat.is_full();
             let permit = tokio::select! {
                 permit = self.slots.runs.clone().acquire_owned() => permit,
                 () = shutdown.drain.cancelled() => break,
             };
             let Ok(permit) = permit else { break };
+            beat.fetches();
             // Short tasks that were just begun end here, so that more can be fetched at once.
             tokio::task::yield_now().await;
             while self.running.try_join_next().is_some() {}
@@ -198,6 +200,7 @@ impl Pool {
                 }
             }
         }
+        drop(beat);
         self.drain(shutdown, grace).await;
     }
 

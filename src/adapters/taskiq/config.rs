@@ -160,6 +160,11 @@ impl TaskiqBroker {
         self
     }
 
+    /// Whether the settings make sense.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.checked().map(drop)
+    }
+
     /// The server, or what is wrong with the settings.
     pub(super) fn checked(&self) -> Result<RedisServer> {
         let invalid = |reason: String| Error::InvalidConfig { reason };
