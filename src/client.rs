@@ -256,15 +256,7 @@ impl ChosenStore {
         C: TryInto<RedisConfig>,
         Error: From<C::Error>,
     {
-        Self::Redis(config.try_into().map(Box::new).map_err(|error| reason_of(error.into())))
-    }
-}
-
-/// What is wrong with a setting.
-fn reason_of(error: Error) -> String {
-    match error {
-        Error::InvalidConfig { reason } => reason,
-        other => other.to_string(),
+        Self::Redis(config.try_into().map(Box::new).map_err(|error| Error::from(error).into_reason()))
     }
 }
 
@@ -296,7 +288,7 @@ impl MageflowBuilder {
     }
 
     fn configured(mut self, config: Result<BackendConfig>) -> Self {
-        self.client = Some(ChosenClient::Configured(config.map(Box::new).map_err(reason_of)));
+        self.client = Some(ChosenClient::Configured(config.map(Box::new).map_err(Error::into_reason)));
         self
     }
 

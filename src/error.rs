@@ -273,6 +273,14 @@ impl Error {
         }
     }
 
+    /// What is wrong with a setting, to be put into another such error.
+    pub(crate) fn into_reason(self) -> String {
+        match self {
+            Self::InvalidConfig { reason } => reason,
+            other => other.to_string(),
+        }
+    }
+
     pub(crate) fn unsupported(engine: &'static str, operation: impl Into<String>) -> Self {
         Self::Unsupported { engine, operation: operation.into() }
     }

@@ -243,16 +243,13 @@ impl BackendConfig {
         if before == reading.problems.len()
             && let Err(error) = self.supplied()
         {
-            match error {
-                Error::InvalidConfig { reason } => reading.problems.push(reason),
-                other => reading.problems.push(other.to_string()),
-            }
+            reading.problems.push(error.into_reason());
         }
         #[cfg(feature = "redis")]
         if let Some(url) = self.store_url()
-            && let Err(Error::InvalidConfig { reason }) = crate::store::redis::RedisConfig::from_url(url)
+            && let Err(error) = crate::store::redis::RedisConfig::from_url(url)
         {
-            reading.problems.push(format!("`redis.url`: {reason}"));
+            reading.problems.push(format!("`redis.url`: {}", error.into_reason()));
         }
     }
 
@@ -263,15 +260,16 @@ impl BackendConfig {
 
     /// The client of the engine. Connects nothing.
     pub(super) fn supplied(&self) -> Result<Supplied> {
-        #[allow(unused_variables)] // Without an adapter nobody asks.
-        let given = |key: &str| self.connection_params.given(key).unwrap_or_default();
         match self.backend_type {
             BackendType::Embedded => Ok(Supplied::Embedded(EmbeddedEngine::new())),
             #[cfg(feature = "celery")]
             BackendType::Celery => {
-                let mut app = CeleryApp::new(given("celery.broker_url"));
-                if let Some(results) = self.connection_params.given("celery.result_backend") {
-                    app = app.result_backend(results);
+                let timeout = self.connection_params.get("celery.visibility_timeout").map_or("", |(time, _)| time);
+                let timeout = seconds(timeout).map_err(|why| format!("`celery.visibility_timeout` {why}"));
+                let timeout = timeout.map_err(|reason| Error::InvalidConfig { reason })?;
+                let mut app = CeleryApp::new(self.server("celery.broker_url")?).visibility_timeout(timeout);
+                if self.connection_params.given("celery.result_backend").is_some() {
+                    app = app.result_backend(self.server("celery.result_backend")?);
                 }
                 app.check()?;
                 Ok(Supplied::Celery(Box::new(app)))
@@ -290,12 +288,12 @@ impl BackendConfig {
             }
             #[cfg(feature = "taskiq")]
             BackendType::Taskiq => {
-                let url = given("taskiq.broker_url");
+                let server = self.server("taskiq.broker_url")?;
                 let kind = self.connection_params.get("taskiq.broker_type").map_or("", |(kind, _)| kind);
                 let broker = match kind {
-                    "stream" => TaskiqBroker::redis_stream(url),
-                    "list" => TaskiqBroker::redis_list(url),
-                    "pubsub" => TaskiqBroker::redis_pubsub(url),
+                    "stream" => TaskiqBroker::redis_stream(server),
+                    "list" => TaskiqBroker::redis_list(server),
+                    "pubsub" => TaskiqBroker::redis_pubsub(server),
                     other => {
                         let reason = format!("`taskiq.broker_type` is {other:?}; it can be stream, list or pubsub");
                         return Err(Error::InvalidConfig { reason });
@@ -307,6 +305,14 @@ impl BackendConfig {
             #[allow(unreachable_patterns)] // Once every engine is compiled in.
             other => Err(Error::InvalidConfig { reason: other.missing_here() }),
         }
+    }
+
+    /// The server that the setting of this key names.
+    #[cfg(any(feature = "celery", feature = "taskiq"))]
+    fn server(&self, key: &str) -> Result<crate::redis::RedisServer> {
+        let url = self.connection_params.given(key).unwrap_or_default();
+        crate::redis::RedisServer::from_url(url)
+            .map_err(|error| Error::InvalidConfig { reason: format!("`{key}`: {}", error.into_reason()) })
     }
 
     /// What the setting is that this variable sets.
@@ -442,7 +448,10 @@ mod tests {
     #[test]
     fn an_address_that_is_wrong_is_told_without_its_secret() {
         let error = refused(&[("backend", "celery"), ("celery.broker_url", "http://:secret@h")]);
-        assert!(error.contains("scheme") && !error.contains("secret"), "{error}");
+        assert!(
+            error.contains("`celery.broker_url`: the Redis URL has an unknown scheme") && !error.contains("secret"),
+            "{error}"
+        );
         let config = settings(&[("backend", "celery"), ("celery.broker_url", "redis://:secret@h")]);
         let config = BackendConfig::from_settings(&config).unwrap();
         assert!(!format!("{config:?}").contains("secret"), "{config:?}");

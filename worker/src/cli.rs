@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 
 /// Runs tasks on the engine that TASK_BACKEND_TYPE names, and submits and steers them.
 #[derive(Debug, Parser)]
-#[command(name = "task-backend-worker", version, about, after_help = exit::TABLE, max_term_width = 100)]
+#[command(name = "task-backend-worker", version, after_help = exit::TABLE, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) flags: Flags,
@@ -149,7 +149,7 @@ pub(crate) struct Submit {
     /// The task's name
     pub(crate) name: String,
     /// Its arguments: JSON, or text where that is none
-    #[arg(value_name = "ARGS", allow_hyphen_values = true)]
+    #[arg(value_name = "ARGS", allow_negative_numbers = true)]
     pub(crate) args: Vec<String>,
     /// Its named arguments, as a JSON object
     #[arg(long, value_name = "JSON")]

@@ -84,7 +84,7 @@ where
     S: TryInto<RedisServer>,
     Error: From<S::Error>,
 {
-    server.try_into().map_err(|error| Error::from(error).to_string())
+    server.try_into().map_err(|error| Error::from(error).into_reason())
 }
 
 impl CeleryApp {

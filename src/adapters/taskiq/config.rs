@@ -86,7 +86,7 @@ impl TaskiqBroker {
         S: TryInto<RedisServer>,
         Error: From<S::Error>,
     {
-        let server = server.try_into().map_err(|error| Error::from(error).to_string());
+        let server = server.try_into().map_err(|error| Error::from(error).into_reason());
         Self {
             server,
             kind,
