@@ -2,6 +2,8 @@
 
 mod backend;
 mod settings;
+mod task_backend;
+mod workflows;
 
 #[cfg(feature = "celery")]
 use crate::adapters::celery::{CeleryAdapter, CeleryApp};
@@ -23,11 +25,13 @@ use crate::{
     startup::{Hook, Worker, WorkerParts},
     store::{SignatureStore, memory::MemoryStore},
     task::TaskInfo,
+    workflow::{WorkflowDefinition, Workflows},
 };
 use std::{any::Any, fmt, future::Future, ops::Deref, sync::Arc};
 
 pub use backend::{BackendConfig, BackendType, WorkerConfig};
 pub use settings::{SETTINGS, Setting, Settings, Source};
+pub use task_backend::{TaskBackend, get_backend};
 
 /// The library, put together: a [`MageflowClient`] that can also run workers. Cheap to clone.
 ///
@@ -51,6 +55,7 @@ pub use settings::{SETTINGS, Setting, Settings, Source};
 pub struct Mageflow {
     client: MageflowClient,
     parts: WorkerParts,
+    workflows: Arc<Workflows>,
 }
 
 /// A client of a task manager, or an adapter for one. What converts into it can be given to [`Mageflow::new`].
@@ -126,6 +131,7 @@ impl Mageflow {
             store: None,
             config: MageflowConfig::default(),
             tasks: Vec::new(),
+            workflows: Vec::new(),
             collect: true,
             state: AppState::default(),
             on_startup: Vec::new(),
@@ -269,6 +275,7 @@ pub struct MageflowBuilder {
     store: Option<ChosenStore>,
     config: MageflowConfig,
     tasks: Vec<RegisteredTask>,
+    workflows: Vec<WorkflowDefinition>,
     collect: bool,
     state: AppState,
     on_startup: Vec<Hook>,
@@ -324,7 +331,7 @@ impl MageflowBuilder {
         self
     }
 
-    /// Only the tasks that are added one by one, not those collected from the program.
+    /// Only the tasks and workflows that are added one by one, not those collected from the program.
     pub fn only_given_tasks(mut self) -> Self {
         self.collect = false;
         self
@@ -413,6 +420,7 @@ impl MageflowBuilder {
     pub async fn build(self) -> Result<Mageflow> {
         check(&self.config)?;
         let mut registry = self.registry()?;
+        let workflows = Arc::new(self.checked_workflows()?);
         #[allow(unused_mut)] // Without Redis a configuration names no store.
         let mut chosen_store = self.store;
         let supplied = match self.client {
@@ -465,6 +473,7 @@ impl MageflowBuilder {
         let registry = Arc::new(registry);
         Ok(Mageflow {
             client: MageflowClient::new(engine.clone(), registry.clone()),
+            workflows,
             parts: WorkerParts {
                 engine,
                 registry,

@@ -92,6 +92,7 @@ pub mod task;
 pub mod testing;
 #[cfg(feature = "python")]
 mod wire;
+mod workflow;
 
 #[doc(hidden)]
 pub mod __private {
@@ -103,19 +104,20 @@ pub use api::*;
 pub use builder::TaskBuilder;
 pub use client::{
     BackendConfig, BackendType, Mageflow, MageflowBuilder, SETTINGS, Setting, Settings, Source, SuppliedClient,
-    WorkerConfig,
+    TaskBackend, WorkerConfig, get_backend,
 };
 pub use config::MageflowConfig;
 pub use context::TaskContext;
 pub use engine::{ItemResult, LockGuard, OnLocked, Progress, SignatureResult};
 pub use error::{Error, Result};
 #[cfg(feature = "macros")]
-pub use mageflow_macros::{durable_task, stagger_execution, task, with_ctx, with_signature};
+pub use mageflow_macros::{durable_task, stagger_execution, task, with_ctx, with_signature, workflow};
 pub use registry::{Accepts, Handler, HandlerFuture, RegisteredTask, Takes, TakesAny, Task, TaskInput, TaskOutput};
 pub use signature::{Completion, SignatureKey, Status};
 pub use startup::{StopSignals, Worker, WorkerHandle};
 pub use stats::{TaskCounts, WorkerSnapshot, WorkerStats};
 pub use task::*;
+pub use workflow::{IntoWorkflow, WorkflowDefinition, WorkflowResult, WorkflowStep};
 
 /// What a file that defines or runs tasks wants in scope.
 pub mod prelude {

@@ -107,6 +107,12 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new("celery.result_backend", &["CELERY_RESULT_BACKEND"], "where results are; default: at the broker")
         .address(),
     Setting::new(
+        "celery.visibility_timeout",
+        &["CELERY_VISIBILITY_TIMEOUT"],
+        "seconds until what a lost worker had is run by another one; the same for everybody",
+    )
+    .or("3600"),
+    Setting::new(
         "celery.queues",
         &["CELERY_QUEUES"],
         "the worker's queues on Celery, where `worker.queues` is not set",

@@ -95,16 +95,18 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Runs a worker; also what happens without a command
     Worker,
-    /// Submits a task
+    /// Submits a task or a workflow
     Submit(Submit),
-    /// Tells what became of a task
+    /// Tells what became of a task, a signature or a workflow
     Result {
-        /// The id of a task, or the key of a signature with --signature
+        /// The id of a task, or the key of a signature or workflow with --signature
         id: String,
-        /// It is the key of a signature, chain or swarm
+        /// It is the key of a signature, chain, swarm or workflow
         #[arg(long)]
         signature: bool,
-        /// Waits for its end
+        /// Tells the same of everything in it
+        #[arg(long, requires = "signature", conflicts_with = "wait")]
+        steps: bool,
         #[command(flatten)]
         wait: Wait,
     },
@@ -128,6 +130,8 @@ pub(crate) enum Command {
     },
     /// Lists the tasks that are registered in this program
     Tasks,
+    /// Lists the workflows that are registered in this program
+    Workflows,
     /// Looks whether the engine and the store can be reached
     Ping,
     /// Shows settings
@@ -146,7 +150,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Submit {
-    /// The task's name
+    /// The name of the task, or of a workflow of this program
     pub(crate) name: String,
     /// Its arguments: JSON, or text where that is none
     #[arg(value_name = "ARGS", allow_negative_numbers = true)]

@@ -5,6 +5,7 @@ use crate::{
     config::Configuration,
     exit::{self, Failure},
     output::Output,
+    progress,
 };
 use mageflow::{Arguments, Mageflow, MageflowBuilder, SignatureKey, SubmitOptions, TaskId};
 use serde_json::{Map, Value, json};
@@ -45,6 +46,7 @@ enum Checked {
     Submit(Submit, Arguments),
     TaskResult(TaskId, Wait),
     SignatureResult(SignatureKey, Wait),
+    Steps(SignatureKey),
     CancelTask(TaskId),
     Cancel(SignatureKey),
     Pause(SignatureKey),
@@ -59,8 +61,9 @@ impl Checked {
                 let arguments = arguments(&submit.args, submit.kwargs.as_deref())?;
                 Self::Submit(submit, arguments)
             }
-            Command::Result { id, signature: true, wait } => Self::SignatureResult(key(&id)?, wait),
-            Command::Result { id, signature: false, wait } => Self::TaskResult(id.into(), wait),
+            Command::Result { id, steps: true, .. } => Self::Steps(key(&id)?),
+            Command::Result { id, signature: true, wait, .. } => Self::SignatureResult(key(&id)?, wait),
+            Command::Result { id, signature: false, wait, .. } => Self::TaskResult(id.into(), wait),
             Command::Cancel { id, signature: true } => Self::Cancel(key(&id)?),
             Command::Cancel { id, signature: false } => Self::CancelTask(id.into()),
             Command::Pause { key: text } => Self::Pause(key(&text)?),
@@ -89,13 +92,13 @@ impl Checked {
                 output.result(&result, wait.wait)
             }
             Self::SignatureResult(key, wait) => {
-                let handle = mage.signature(&key);
                 let result = match wait.wait {
-                    true => handle.wait_result(wait.timeout).await?,
-                    false => handle.result().await?,
+                    true => progress::wait(&mage.signature(&key), wait.timeout).await?,
+                    false => mage.signature_result(&key).await?,
                 };
                 output.signature(&result, wait.wait)
             }
+            Self::Steps(key) => output.steps(&mage.get_workflow_result(&key).await?),
             Self::CancelTask(id) => {
                 mage.cancel(&id).await?;
                 done("cancelled", &id)
@@ -128,6 +131,13 @@ impl Checked {
 
 async fn submitted(mage: &Mageflow, submit: Submit, arguments: Arguments, output: Output) -> Result<(), Failure> {
     let Submit { name, queue, delay, wait, .. } = submit;
+    let is_workflow = mage.workflows().iter().any(|workflow| workflow.name() == name);
+    if is_workflow && (queue.is_some() || delay.is_some()) {
+        return Err(Failure::new(
+            exit::USAGE,
+            "--queue and --delay are for tasks: the steps of a workflow have their own",
+        ));
+    }
     let mut options = SubmitOptions::new();
     if let Some(queue) = &queue {
         options = options.queue(queue);
@@ -146,15 +156,43 @@ async fn submitted(mage: &Mageflow, submit: Submit, arguments: Arguments, output
             return Err(Failure::new(exit::UNSUPPORTED, reason));
         }
     };
-    let id = mage.submit_opts(name, arguments, &options).await?;
-    if !wait.wait {
-        return output.answer(&id.to_string(), &json!({"task_id": id}));
-    }
-    let result = ended(mage, &id, &wait).await?;
+    let answered = match is_workflow {
+        true => workflow(mage, &name, arguments, &wait, output).await,
+        false => task(mage, name, arguments, &options, &wait, output).await,
+    };
     if let Some(worker) = worker {
         worker.shutdown_now().await?;
     }
-    output.result(&result, true)
+    answered
+}
+
+async fn task(
+    mage: &Mageflow,
+    name: String,
+    arguments: Arguments,
+    options: &SubmitOptions,
+    wait: &Wait,
+    output: Output,
+) -> Result<(), Failure> {
+    let id = mage.submit_opts(name, arguments, options).await?;
+    match wait.wait {
+        true => output.result(&ended(mage, &id, wait).await?, true),
+        false => output.answer(&id.to_string(), &json!({"task_id": id})),
+    }
+}
+
+async fn workflow(
+    mage: &Mageflow,
+    name: &str,
+    arguments: Arguments,
+    wait: &Wait,
+    output: Output,
+) -> Result<(), Failure> {
+    let key = mage.submit_workflow(name, arguments).await?;
+    match wait.wait {
+        true => output.signature(&progress::wait(&mage.signature(&key), wait.timeout).await?, true),
+        false => output.answer(&key.to_string(), &json!({"key": key})),
+    }
 }
 
 async fn ended(mage: &Mageflow, id: &TaskId, wait: &Wait) -> mageflow::Result<mageflow::TaskResult> {

@@ -27,6 +27,7 @@ mod http;
 mod logging;
 mod metrics;
 mod output;
+mod progress;
 mod service;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
@@ -72,6 +73,7 @@ fn run(mage: MageflowBuilder, cli: Cli, output: Output) -> Result<(), Failure> {
         Command::Completions { shell } => return output.completions(shell, &mut Cli::command()),
         Command::Man => return output.man_page(Cli::command()),
         Command::Config { what: cli::ConfigCommand::Show } => return config::show(&mage, &flags, output),
+        Command::Workflows => return output.workflows(&mage.workflows()?),
         Command::Tasks => return output.tasks(&mage.tasks()?),
         Command::Worker if flags.list_tasks => return output.tasks(&mage.tasks()?),
         _ => {}

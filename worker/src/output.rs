@@ -1,7 +1,7 @@
 //! What commands answer: tables and words for people, JSON for programs.
 
 use crate::exit::{self, Failure};
-use mageflow::{SignatureResult, TaskInfo, TaskResult, TaskStatus};
+use mageflow::{SignatureResult, TaskInfo, TaskResult, TaskStatus, WorkflowDefinition, WorkflowResult};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -78,6 +78,38 @@ impl Output {
         };
         let rows: Vec<_> = tasks.iter().map(cells).collect();
         self.table(&["TASK", "PARAMETERS", "QUEUE", "RETRIES", "TIMEOUT"], &rows, &tasks)
+    }
+
+    pub(crate) fn workflows(self, workflows: &[WorkflowDefinition]) -> Result<(), Failure> {
+        let cells = |workflow: &WorkflowDefinition| {
+            let stages = workflow.stages().iter().map(|steps| {
+                let names: Vec<_> = steps.iter().map(|step| step.name.as_str()).collect();
+                if names.len() == 1 { names[0].to_owned() } else { format!("({})", names.join(" | ")) }
+            });
+            vec![workflow.name().to_owned(), stages.collect::<Vec<_>>().join(" > ")]
+        };
+        self.table(&["WORKFLOW", "STEPS"], &workflows.iter().map(cells).collect::<Vec<_>>(), &workflows)
+    }
+
+    /// A signature and everything in it.
+    pub(crate) fn steps(self, result: &WorkflowResult) -> Result<(), Failure> {
+        fn rows(result: &WorkflowResult, depth: usize, all: &mut Vec<Vec<String>>) {
+            let signature = &result.signature;
+            let outcome = match (&signature.result, &signature.error) {
+                (Some(json), _) => json.as_str().to_owned(),
+                (None, Some(failure)) => failure.to_string(),
+                (None, None) => String::new(),
+            };
+            all.push(vec![
+                format!("{:1$}{2}", "", 2 * depth, signature.name),
+                format!("{:?}", signature.status),
+                outcome,
+            ]);
+            result.steps.iter().for_each(|step| rows(step, depth + 1, all));
+        }
+        let mut all = Vec::new();
+        rows(result, 0, &mut all);
+        self.table(&["STEP", "STATUS", "RESULT"], &all, result)
     }
 
     /// What a task came to. Its failure, or its not having ended, is the end of the command as well.

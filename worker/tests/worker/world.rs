@@ -108,8 +108,12 @@ impl Engine {
         for (name, value) in &self.variables {
             settings.offer_variable(name, value, Source::Variable((*name).into()));
         }
+        // Of this process there is a variable with the same name, for something else.
+        let of =
+            |name: &str| self.variables.iter().find(|(known, _)| known.ends_with(name)).map(|(_, url)| url.as_str());
+        let store = of("REDIS_URL").or_else(|| of("BROKER_URL")).unwrap();
         let config = BackendConfig::from_settings(&settings).unwrap();
-        Mageflow::builder().only_given_tasks().backend(config).build().await.unwrap()
+        Mageflow::builder().only_given_tasks().backend(config).redis(store).build().await.unwrap()
     }
 
     fn program(&self, program: &str) -> Command {

@@ -81,3 +81,9 @@ fn format_result_message(result: Value) -> String {
         other => format!("The result is {other}"),
     }
 }
+
+/// The sum of two numbers, in a sentence.
+#[mageflow::workflow]
+fn add_and_format() -> [&'static str; 2] {
+    ["add_numbers", "format_result_message"]
+}
