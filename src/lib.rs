@@ -43,10 +43,13 @@
 //! | [signatures](crate::guide::signatures) | stored calls, how inputs are merged, callbacks, times to live, durable tasks |
 //! | [chains](crate::guide::chains) | one step after the other, and where a result goes |
 //! | [swarms](crate::guide::swarms) | many side by side, and adding while they run |
+//! | [workflows](crate::guide::workflows) | lists of steps under a name |
 //! | [lifecycle](crate::guide::lifecycle) | suspend, interrupt, resume, cancel, lock, what survives |
 //! | [retries](crate::guide::retries) | attempts, backoff, timeouts, lost workers, shutdown |
 //! | [redis](crate::guide::redis) | signatures that survive and are shared: what is kept, the server, outages |
 //! | [testing](crate::guide::testing) | tasks, engines, paused time, suites for stores and adapters of your own |
+//!
+//! [`Mageflow::from_env`] leaves the choice of the engine to the environment, as the worker service `task-backend-worker` does.
 //!
 //! Begin with [`Mageflow`] and the attribute `#[task]`; without macros, with [`TaskBuilder`]. The [`prelude`] has what most files
 //! need. An engine of your own implements the port in [`adapters`], a store that in [`store`].
@@ -58,6 +61,7 @@
 //! | `macros` | yes | `#[task]`, `#[durable_task]` and their companions |
 //! | `redis` | no | the signature store in Redis: one server, Sentinel or Cluster, with TLS by rustls |
 //! | `celery` | no | the adapter for Celery over Redis, shared with Python workers and clients |
+//! | `hatchet` | no | the adapter for Hatchet, beside workers and clients of its official SDKs |
 //! | `taskiq` | no | the adapter for TaskIQ over Redis: the stream broker, shared with Python workers and clients |
 //! | `testing` | no | the conformance suite for adapters, the store suite, and a store that fails on purpose |
 

@@ -88,3 +88,8 @@ fn run(mage: MageflowBuilder, cli: Cli, output: Output) -> Result<(), Failure> {
         command => client::run(mage, &config, command, output),
     }
 }
+
+/// The page's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/worker.md")]
+struct Page;
