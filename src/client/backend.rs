@@ -254,6 +254,7 @@ impl BackendConfig {
     }
 
     /// Where signatures are to be kept, if that was said.
+    #[cfg(feature = "redis")]
     pub(super) fn store_url(&self) -> Option<&str> {
         self.connection_params.given("redis.url")
     }

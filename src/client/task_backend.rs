@@ -184,3 +184,45 @@ impl TaskBackend {
         self.stats.snapshot()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BackendType, args};
+
+    #[tokio::test]
+    async fn what_comes_too_early_or_too_late_is_refused() {
+        let mut backend = TaskBackend::new(BackendConfig::new(BackendType::Embedded));
+        assert!(backend.submit("any", args![]).await.unwrap_err().to_string().contains("`connect` comes first"));
+        assert!(!backend.is_connected().await);
+        backend.connect().await.unwrap();
+        backend.connect().await.unwrap();
+        assert!(backend.is_connected().await);
+        let error = backend.register_workflow(WorkflowDefinition::sequential("w", ["a"])).unwrap_err();
+        assert!(error.to_string().contains("before `connect`"), "{error}");
+        assert_eq!(backend.get_worker_stats(), WorkerSnapshot::default());
+    }
+
+    #[tokio::test]
+    async fn a_worker_is_as_the_configuration_says_and_is_counted() {
+        let mut config = BackendConfig::new(BackendType::Embedded);
+        config.worker_config.queues = vec!["a".into()];
+        config.worker_config.concurrency = 3;
+        let mut backend = TaskBackend::new(config);
+        let echo = crate::TaskBuilder::new("backend_echo").queue("a");
+        backend
+            .register_task(echo.handler(|_ctx, text: String| async move { Ok::<_, crate::TaskError>(text) }))
+            .unwrap();
+        backend.connect().await.unwrap();
+        let worker = backend.start_worker().await.unwrap();
+        let id = backend.submit("backend_echo", args!["x"]).await.unwrap();
+        backend.mageflow().unwrap().wait(&id).await.unwrap();
+        let stats = backend.get_worker_stats();
+        assert_eq!((stats.slots, stats.queues), (3, vec!["a".to_owned()]));
+        let echo =
+            stats.tasks.into_iter().find(|task| task.name.as_ref().is_some_and(|name| name.as_str() == "backend_echo"));
+        assert_eq!(echo.unwrap().done, 1);
+        assert!(backend.get_result(&id).await.unwrap().is_completed());
+        worker.shutdown().await.unwrap();
+    }
+}

@@ -5,33 +5,36 @@ use mageflow::SETTINGS;
 use serde_json::Value;
 use std::{collections::BTreeSet, fs, time::Duration};
 
+/// What is wrong, by which variables, and what is said of it.
+type Wrong = (&'static str, &'static [(&'static str, &'static str)], &'static [&'static str]);
+
 pub(crate) fn wrong_configurations_are_told_at_once() {
     const SECRET: &str = "geheim";
-    let queues = ("TASK_QUEUES", "a");
-    let cases: &[(&str, &[(&'static str, &str)], &[&str])] = &[
-        ("no engine of that name", &[queues, ("TASK_BACKEND_TYPE", "rq")], &["rq", "embedded, taskiq"]),
+    const QUEUES: (&str, &str) = ("TASK_QUEUES", "a");
+    const CASES: &[Wrong] = &[
+        ("no engine of that name", &[QUEUES, ("TASK_BACKEND_TYPE", "rq")], &["rq", "embedded, taskiq"]),
         (
             "not compiled in",
-            &[queues, ("TASK_BACKEND_TYPE", "temporal")],
+            &[QUEUES, ("TASK_BACKEND_TYPE", "temporal")],
             &["not compiled in; this build has: embedded"],
         ),
-        ("no broker", &[queues, ("TASK_BACKEND_TYPE", "celery")], &["celery.broker_url", "CELERY_BROKER_URL"]),
-        ("no broker", &[queues, ("TASK_BACKEND_TYPE", "taskiq")], &["taskiq.broker_url", "TASKIQ_BROKER_URL"]),
-        ("no token", &[queues, ("TASK_BACKEND_TYPE", "hatchet")], &["hatchet.token", "HATCHET_CLIENT_TOKEN"]),
+        ("no broker", &[QUEUES, ("TASK_BACKEND_TYPE", "celery")], &["celery.broker_url", "CELERY_BROKER_URL"]),
+        ("no broker", &[QUEUES, ("TASK_BACKEND_TYPE", "taskiq")], &["taskiq.broker_url", "TASKIQ_BROKER_URL"]),
+        ("no token", &[QUEUES, ("TASK_BACKEND_TYPE", "hatchet")], &["hatchet.token", "HATCHET_CLIENT_TOKEN"]),
         (
             "a token that is none",
-            &[queues, ("TASK_BACKEND_TYPE", "hatchet"), ("HATCHET_CLIENT_TOKEN", SECRET)],
+            &[QUEUES, ("TASK_BACKEND_TYPE", "hatchet"), ("HATCHET_CLIENT_TOKEN", SECRET)],
             &["HATCHET_CLIENT_TOKEN"],
         ),
         (
             "a broker of another sort",
-            &[queues, ("TASK_BACKEND_TYPE", "celery"), ("CELERY_BROKER_URL", "amqp://:geheim@host")],
+            &[QUEUES, ("TASK_BACKEND_TYPE", "celery"), ("CELERY_BROKER_URL", "amqp://:geheim@host")],
             &["celery.broker_url", "unknown scheme"],
         ),
         (
             "all of it at once",
             &[
-                queues,
+                QUEUES,
                 ("TASK_BACKEND_TYPE", "taskiq"),
                 ("TASK_WORKER_CONCURRENCY", "0"),
                 ("SHUTDOWN_TIMEOUT", "soon"),
@@ -40,12 +43,12 @@ pub(crate) fn wrong_configurations_are_told_at_once() {
             ],
             &["taskiq.broker_url", "worker.concurrency", "shutdown_timeout", "structured_logging", "worker.http"],
         ),
-        ("a store of another sort", &[queues, ("REDIS_URL", "mysql://:geheim@host")], &["redis.url", "scheme"]),
-        ("a level that is none", &[queues, ("LOG_LEVEL", "loud")], &["log_level", "loud"]),
+        ("a store of another sort", &[QUEUES, ("REDIS_URL", "mysql://:geheim@host")], &["redis.url", "scheme"]),
+        ("a level that is none", &[QUEUES, ("LOG_LEVEL", "loud")], &["log_level", "loud"]),
         ("no queues", &[], &["--queues", "TASK_QUEUES"]),
-        ("no queues in production", &[queues, ("ENVIRONMENT", "prod")], &["--queues"]),
+        ("no queues in production", &[QUEUES, ("ENVIRONMENT", "prod")], &["--queues"]),
     ];
-    for (what, variables, words) in cases {
+    for (what, variables, words) in CASES {
         let engine = variables.iter().fold(embedded(), |engine, (name, value)| engine.with(name, *value));
         let ended = engine.run(&[]);
         assert_eq!(ended.code, 3, "{what}: {ended:?}");
