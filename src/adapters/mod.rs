@@ -479,3 +479,26 @@ pub trait DeliveryHandler: fmt::Debug + Send + Sync + 'static {
     /// delivery behind.
     async fn handle(&self, delivery: Delivery) -> Disposition;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quietest_loop_that_may_not_be_quiet_is_told() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.silence(), None);
+        let (first, second) = (pulse.start(), pulse.clone().start());
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        first.set(Some(long_ago));
+        second.fetches();
+        assert!(pulse.silence().unwrap() >= Duration::from_secs(60));
+        first.is_full();
+        assert!(pulse.silence().unwrap() < Duration::from_secs(60));
+        first.set(Some(long_ago));
+        drop(first);
+        assert!(pulse.silence().unwrap() < Duration::from_secs(60));
+        drop(second);
+        assert_eq!(pulse.silence(), None);
+    }
+}
