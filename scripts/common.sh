@@ -78,6 +78,16 @@ go_for() {
     fi
 }
 
+# hatchet_engine: the folder where Hatchet's engine is kept, once it was built from these files.
+hatchet_engine() {
+    local key
+    key=$(cat "$ROOT"/scripts/hatchet-engine/go.{mod,sum} | sha256sum)
+    printf '%s/hatchet-engine/%s\n' "$(cache_folder)" "${key:0:16}"
+}
+
+# engine_is_built: whether Hatchet's engine is there.
+engine_is_built() { [ -e "$(hatchet_engine)/complete" ]; }
+
 # targets test|bench|example: the names of such targets, one a line. Cargo prints this list when a name is left out, which
 # spares us a JSON parser. Root package only for examples.
 targets() {

@@ -1,5 +1,10 @@
 //! L6. Where everything is put together: the only place that knows which client was supplied.
 
+mod backend;
+mod settings;
+mod task_backend;
+mod workflows;
+
 #[cfg(feature = "celery")]
 use crate::adapters::celery::{CeleryAdapter, CeleryApp};
 #[cfg(feature = "hatchet")]
@@ -19,8 +24,14 @@ use crate::{
     registry::{RegisteredTask, Registry, Task},
     startup::{Hook, Worker, WorkerParts},
     store::{SignatureStore, memory::MemoryStore},
+    task::TaskInfo,
+    workflow::{WorkflowDefinition, Workflows},
 };
 use std::{any::Any, fmt, future::Future, ops::Deref, sync::Arc};
+
+pub use backend::{BackendConfig, BackendType, WorkerConfig};
+pub use settings::{SETTINGS, Setting, Settings, Source};
+pub use task_backend::{TaskBackend, get_backend};
 
 /// The library, put together: a [`MageflowClient`] that can also run workers. Cheap to clone.
 ///
@@ -44,13 +55,14 @@ use std::{any::Any, fmt, future::Future, ops::Deref, sync::Arc};
 pub struct Mageflow {
     client: MageflowClient,
     parts: WorkerParts,
+    workflows: Arc<Workflows>,
 }
 
 /// A client of a task manager, or an adapter for one. What converts into it can be given to [`Mageflow::new`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SuppliedClient(Supplied);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Supplied {
     #[cfg(feature = "celery")]
     Celery(Box<CeleryApp>),
@@ -60,6 +72,15 @@ enum Supplied {
     #[cfg(feature = "taskiq")]
     Taskiq(Box<TaskiqBroker>),
     Adapter(Arc<dyn TaskManagerAdapter>),
+}
+
+/// Who has chosen the engine.
+#[derive(Clone, Debug)]
+enum ChosenClient {
+    /// The program.
+    Given(Supplied),
+    /// Settings; or what is wrong with them.
+    Configured(Result<Box<BackendConfig>, String>),
 }
 
 impl From<EmbeddedEngine> for SuppliedClient {
@@ -99,7 +120,8 @@ impl Mageflow {
     /// On the engine of this client.
     #[allow(clippy::new_ret_no_self)] // A `Mageflow` without a builder has nothing to be configured by.
     pub fn new(client: impl Into<SuppliedClient>) -> MageflowBuilder {
-        MageflowBuilder { client: Some(client.into()), ..Self::builder() }
+        let SuppliedClient(supplied) = client.into();
+        MageflowBuilder { client: Some(ChosenClient::Given(supplied)), ..Self::builder() }
     }
 
     /// Without a client: on the embedded engine, and a log line says so.
@@ -109,6 +131,7 @@ impl Mageflow {
             store: None,
             config: MageflowConfig::default(),
             tasks: Vec::new(),
+            workflows: Vec::new(),
             collect: true,
             state: AppState::default(),
             on_startup: Vec::new(),
@@ -145,6 +168,20 @@ impl Mageflow {
     #[cfg(feature = "taskiq")]
     pub fn with_taskiq(broker: TaskiqBroker) -> MageflowBuilder {
         Self::new(broker)
+    }
+
+    /// On the engine that the variables of the environment name: `TASK_BACKEND_TYPE`, and what [`SETTINGS`] lists for it.
+    /// What is wrong with them is told by [`build`](MageflowBuilder::build).
+    ///
+    /// ```no_run
+    /// # use mageflow::prelude::*;
+    /// # async fn build() -> mageflow::Result<()> {
+    /// let mage = Mageflow::from_env().build().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_env() -> MageflowBuilder {
+        Self::builder().from_env()
     }
 
     /// On the engine of an adapter of your own.
@@ -191,11 +228,12 @@ impl fmt::Debug for Mageflow {
 }
 
 /// Where signatures are to be kept.
+#[derive(Clone)]
 enum ChosenStore {
     Given(Arc<dyn SignatureStore>),
     /// Settings, or what is wrong with them.
     #[cfg(feature = "redis")]
-    Redis(Result<Box<RedisConfig>>),
+    Redis(Result<Box<RedisConfig>, String>),
 }
 
 impl ChosenStore {
@@ -203,7 +241,9 @@ impl ChosenStore {
         match self {
             Self::Given(store) => Ok(store),
             #[cfg(feature = "redis")]
-            Self::Redis(config) => Ok(Arc::new(RedisStore::connect(*config?).await?)),
+            Self::Redis(Ok(config)) => Ok(Arc::new(RedisStore::connect(*config).await?)),
+            #[cfg(feature = "redis")]
+            Self::Redis(Err(reason)) => Err(Error::InvalidConfig { reason }),
         }
     }
 
@@ -211,19 +251,31 @@ impl ChosenStore {
     fn from_env() -> Option<Self> {
         #[cfg(feature = "redis")]
         if let Some(url) = std::env::var("REDIS_URL").ok().filter(|url| !url.trim().is_empty()) {
-            return Some(Self::Redis(RedisConfig::from_url(&url).map(Box::new)));
+            return Some(Self::redis(&*url));
         }
         None
     }
+
+    #[cfg(feature = "redis")]
+    fn redis<C>(config: C) -> Self
+    where
+        C: TryInto<RedisConfig>,
+        Error: From<C::Error>,
+    {
+        Self::Redis(config.try_into().map(Box::new).map_err(|error| Error::from(error).into_reason()))
+    }
 }
 
-/// Collects what a [`Mageflow`] is made of. Does no I/O and does not fail before [`build`](Self::build).
+/// Collects what a [`Mageflow`] is made of. Does no I/O and does not fail before [`build`](Self::build). A clone makes another
+/// one of the same.
+#[derive(Clone)]
 #[must_use = "nothing happens before `build`"]
 pub struct MageflowBuilder {
-    client: Option<SuppliedClient>,
+    client: Option<ChosenClient>,
     store: Option<ChosenStore>,
     config: MageflowConfig,
     tasks: Vec<RegisteredTask>,
+    workflows: Vec<WorkflowDefinition>,
     collect: bool,
     state: AppState,
     on_startup: Vec<Hook>,
@@ -231,6 +283,43 @@ pub struct MageflowBuilder {
 }
 
 impl MageflowBuilder {
+    /// As [`Mageflow::from_env`], for a builder that was told something before.
+    pub fn from_env(self) -> Self {
+        self.configured(BackendConfig::from_env())
+    }
+
+    /// On the engine that this configuration names. A Redis for signatures that it names counts unless the program names a
+    /// store.
+    pub fn backend(self, config: BackendConfig) -> Self {
+        self.configured(config.validate().map(|()| config))
+    }
+
+    fn configured(mut self, config: Result<BackendConfig>) -> Self {
+        self.client = Some(ChosenClient::Configured(config.map(Box::new).map_err(Error::into_reason)));
+        self
+    }
+
+    /// The tasks that it would have, with options, parameters and schemas. Needs no engine.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateTask`].
+    pub fn tasks(&self) -> Result<Vec<TaskInfo>> {
+        Ok(self.registry()?.iter().map(|task| task.definition.info()).collect())
+    }
+
+    fn registry(&self) -> Result<Registry> {
+        let mut registry = if self.collect { Registry::collected()? } else { Registry::default() };
+        for task in &self.tasks {
+            registry.add(task.clone())?;
+        }
+        Ok(registry)
+    }
+
+    /// Whether the program, and not a configuration, has chosen the engine.
+    pub fn has_client(&self) -> bool {
+        self.client.is_some()
+    }
+
     /// Adds a task. Those that `#[task]` marked anywhere in the program are there already.
     pub fn task<T: Task>(self, task: T) -> Self {
         self.register(task.registered().clone())
@@ -242,7 +331,7 @@ impl MageflowBuilder {
         self
     }
 
-    /// Only the tasks that are added one by one, not those collected from the program.
+    /// Only the tasks and workflows that are added one by one, not those collected from the program.
     pub fn only_given_tasks(mut self) -> Self {
         self.collect = false;
         self
@@ -278,7 +367,7 @@ impl MageflowBuilder {
         C: TryInto<RedisConfig>,
         Error: From<C::Error>,
     {
-        self.store = Some(ChosenStore::Redis(config.try_into().map(Box::new).map_err(Error::from)));
+        self.store = Some(ChosenStore::redis(config));
         self
     }
 
@@ -330,12 +419,20 @@ impl MageflowBuilder {
     /// Dropping the future leaves nothing behind.
     pub async fn build(self) -> Result<Mageflow> {
         check(&self.config)?;
-        let mut registry = if self.collect { Registry::collected()? } else { Registry::default() };
-        for task in self.tasks {
-            registry.add(task)?;
-        }
+        let mut registry = self.registry()?;
+        let workflows = Arc::new(self.checked_workflows()?);
+        #[allow(unused_mut)] // Without Redis a configuration names no store.
+        let mut chosen_store = self.store;
         let supplied = match self.client {
-            Some(SuppliedClient(supplied)) => supplied,
+            Some(ChosenClient::Given(supplied)) => supplied,
+            Some(ChosenClient::Configured(Err(reason))) => return Err(Error::InvalidConfig { reason }),
+            Some(ChosenClient::Configured(Ok(config))) => {
+                #[cfg(feature = "redis")]
+                if let Some(url) = config.store_url() {
+                    chosen_store = chosen_store.or_else(|| Some(ChosenStore::redis(url)));
+                }
+                config.supplied()?
+            }
             None => {
                 tracing::info!("no client was given: tasks run on the embedded engine, in this process");
                 Supplied::Embedded(EmbeddedEngine::new())
@@ -364,7 +461,7 @@ impl MageflowBuilder {
             }
             Supplied::Adapter(adapter) => (adapter, None),
         };
-        let store = match self.store.or_else(ChosenStore::from_env).or(own_store) {
+        let store = match chosen_store.or_else(ChosenStore::from_env).or(own_store) {
             Some(chosen) => Some(chosen.open().await?),
             None => None,
         };
@@ -376,6 +473,7 @@ impl MageflowBuilder {
         let registry = Arc::new(registry);
         Ok(Mageflow {
             client: MageflowClient::new(engine.clone(), registry.clone()),
+            workflows,
             parts: WorkerParts {
                 engine,
                 registry,

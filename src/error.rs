@@ -73,6 +73,14 @@ pub enum Error {
         /// The names that are known.
         known: String,
     },
+    /// No workflow of that name is registered here.
+    #[error("workflow `{name}` is not registered; known workflows: {known}")]
+    UnrecognizedWorkflow {
+        /// The name.
+        name: String,
+        /// The names that are known.
+        known: String,
+    },
     /// Only a suspended or interrupted signature can be resumed.
     #[error("signature {key} is {status:?}, not suspended or interrupted; there is nothing to resume")]
     NotSuspended {
@@ -270,6 +278,14 @@ impl Error {
             Self::ShuttingDown | Self::NotEnded { .. } => true,
             Self::TaskFailed { .. } | Self::SignatureFailed { .. } => true,
             _ => false,
+        }
+    }
+
+    /// What is wrong with a setting, to be put into another such error.
+    pub(crate) fn into_reason(self) -> String {
+        match self {
+            Self::InvalidConfig { reason } => reason,
+            other => other.to_string(),
         }
     }
 

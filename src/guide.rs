@@ -10,6 +10,7 @@ macro_rules! pages {
             "[signatures]: crate::guide::signatures\n",
             "[chains]: crate::guide::chains\n",
             "[swarms]: crate::guide::swarms\n",
+            "[workflows]: crate::guide::workflows\n",
             "[lifecycle]: crate::guide::lifecycle\n",
             "[retries]: crate::guide::retries\n",
             "[redis]: crate::guide::redis\n",
@@ -23,4 +24,4 @@ macro_rules! pages {
     )*};
 }
 
-pages!(tasks, signatures, chains, swarms, lifecycle, retries, redis if "redis", celery if "celery", hatchet if "hatchet", taskiq if "taskiq", testing if "testing");
+pages!(tasks, signatures, chains, swarms, workflows, lifecycle, retries, redis if "redis", celery if "celery", hatchet if "hatchet", taskiq if "taskiq", testing if "testing");

@@ -43,10 +43,13 @@
 //! | [signatures](crate::guide::signatures) | stored calls, how inputs are merged, callbacks, times to live, durable tasks |
 //! | [chains](crate::guide::chains) | one step after the other, and where a result goes |
 //! | [swarms](crate::guide::swarms) | many side by side, and adding while they run |
+//! | [workflows](crate::guide::workflows) | lists of steps under a name |
 //! | [lifecycle](crate::guide::lifecycle) | suspend, interrupt, resume, cancel, lock, what survives |
 //! | [retries](crate::guide::retries) | attempts, backoff, timeouts, lost workers, shutdown |
 //! | [redis](crate::guide::redis) | signatures that survive and are shared: what is kept, the server, outages |
 //! | [testing](crate::guide::testing) | tasks, engines, paused time, suites for stores and adapters of your own |
+//!
+//! [`Mageflow::from_env`] leaves the choice of the engine to the environment, as the worker service `task-backend-worker` does.
 //!
 //! Begin with [`Mageflow`] and the attribute `#[task]`; without macros, with [`TaskBuilder`]. The [`prelude`] has what most files
 //! need. An engine of your own implements the port in [`adapters`], a store that in [`store`].
@@ -58,6 +61,7 @@
 //! | `macros` | yes | `#[task]`, `#[durable_task]` and their companions |
 //! | `redis` | no | the signature store in Redis: one server, Sentinel or Cluster, with TLS by rustls |
 //! | `celery` | no | the adapter for Celery over Redis, shared with Python workers and clients |
+//! | `hatchet` | no | the adapter for Hatchet, beside workers and clients of its official SDKs |
 //! | `taskiq` | no | the adapter for TaskIQ over Redis: the stream broker, shared with Python workers and clients |
 //! | `testing` | no | the conformance suite for adapters, the store suite, and a store that fails on purpose |
 
@@ -85,12 +89,14 @@ mod registry;
 mod schema;
 pub mod signature;
 mod startup;
+mod stats;
 pub mod store;
 pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "python")]
 mod wire;
+mod workflow;
 
 #[doc(hidden)]
 pub mod __private {
@@ -100,17 +106,22 @@ pub mod __private {
 pub use adapters::StopReason;
 pub use api::*;
 pub use builder::TaskBuilder;
-pub use client::{Mageflow, MageflowBuilder, SuppliedClient};
+pub use client::{
+    BackendConfig, BackendType, Mageflow, MageflowBuilder, SETTINGS, Setting, Settings, Source, SuppliedClient,
+    TaskBackend, WorkerConfig, get_backend,
+};
 pub use config::MageflowConfig;
 pub use context::TaskContext;
 pub use engine::{ItemResult, LockGuard, OnLocked, Progress, SignatureResult};
 pub use error::{Error, Result};
 #[cfg(feature = "macros")]
-pub use mageflow_macros::{durable_task, stagger_execution, task, with_ctx, with_signature};
+pub use mageflow_macros::{durable_task, stagger_execution, task, with_ctx, with_signature, workflow};
 pub use registry::{Accepts, Handler, HandlerFuture, RegisteredTask, Takes, TakesAny, Task, TaskInput, TaskOutput};
 pub use signature::{Completion, SignatureKey, Status};
-pub use startup::{Worker, WorkerHandle};
+pub use startup::{StopSignals, Worker, WorkerHandle};
+pub use stats::{TaskCounts, WorkerSnapshot, WorkerStats};
 pub use task::*;
+pub use workflow::{IntoWorkflow, WorkflowDefinition, WorkflowResult, WorkflowStep};
 
 /// What a file that defines or runs tasks wants in scope.
 pub mod prelude {

@@ -16,6 +16,7 @@ pub use crate::{
     handler::{IntoTaskError, IntoTaskResult, Parameter, Returns, input_schema, run_blocking},
     registry::{Collected, Handler, HandlerFuture, RegisteredTask, Takes, TakesAny, Task, TaskInput, TaskOutput},
     task::{Arguments, Backoff, Json, Priority, TaskError, TaskOptions},
+    workflow::{CollectedWorkflow, IntoWorkflow},
 };
 pub use inventory;
 pub use std::{

@@ -1,13 +1,14 @@
 //! L5. The life of a worker: check what is registered, connect, run, drain.
 
 use crate::{
-    adapters::{Shutdown, WorkerOptions},
+    adapters::{DeliveryHandler, Shutdown, WorkerOptions},
     api::MageflowClient,
     callbacks::TaskRunner,
     context::AppState,
     engine::Engine,
     error::{Error, Result},
     registry::Registry,
+    stats::WorkerStats,
     task::{DEFAULT_QUEUE, TaskDefinition},
 };
 use std::{collections::BTreeSet, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
@@ -35,11 +36,12 @@ pub struct Worker {
     queues: Vec<String>,
     concurrency: usize,
     grace: Duration,
+    stats: Option<WorkerStats>,
 }
 
 impl Worker {
     pub(crate) fn new(parts: WorkerParts, name: String) -> Self {
-        Self { parts, name, queues: Vec::new(), concurrency: 100, grace: Duration::from_secs(30) }
+        Self { parts, name, queues: Vec::new(), concurrency: 100, grace: Duration::from_secs(30), stats: None }
     }
 
     /// The queues it serves. Defaults to `default` and every queue that a registered task names.
@@ -60,6 +62,12 @@ impl Worker {
         self
     }
 
+    /// Counts what it does, for those who watch it. Defaults to not counting.
+    pub fn stats(mut self, stats: &WorkerStats) -> Self {
+        self.stats = Some(stats.clone());
+        self
+    }
+
     /// Runs until SIGTERM or SIGINT: the first one drains, a second one gives back what runs at once.
     ///
     /// # Errors
@@ -72,19 +80,19 @@ impl Worker {
         // Before anything is started: a signal during the start counts too.
         let mut signals = StopSignals::listen()?;
         let mut worker = self.spawn().await?;
-        let shutdown = worker.shutdown.clone();
-        let obeyed = async {
-            signals.next().await;
-            tracing::info!("draining; a second signal stops at once");
-            shutdown.drain.cancel();
-            signals.next().await;
-            shutdown.now.cancel();
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            ended = worker.ended() => ended,
-            () = obeyed => Ok(()),
+        for last in [false, true] {
+            tokio::select! {
+                ended = worker.ended() => return ended,
+                () = signals.next() => match last {
+                    true => worker.stop(),
+                    false => {
+                        tracing::info!("draining; a second signal stops at once");
+                        worker.drain();
+                    }
+                }
+            }
         }
+        worker.ended().await
     }
 
     /// Starts it in the background and resolves once it fetches tasks. Signals are left to the caller.
@@ -97,7 +105,7 @@ impl Worker {
     pub async fn spawn(self) -> Result<WorkerHandle> {
         let options = self.options()?;
         let (shutdown, ready) = (options.shutdown.clone(), CancellationToken::new());
-        let Self { parts, name, concurrency, .. } = self;
+        let Self { parts, name, concurrency, stats, .. } = self;
         for task in parts.registry.iter() {
             parts.engine.check_options(&task.definition.name, &task.definition.options)?;
             match task.definition.options.durable {
@@ -115,8 +123,12 @@ impl Worker {
             tasks = options.tasks.len(), "worker starts"
         );
         let queues = options.queues.clone();
-        let adapter = parts.engine.adapter().worker(options)?;
         let runner = TaskRunner::new(parts.engine.clone(), parts.registry.clone(), parts.state.clone());
+        let runner: Arc<dyn DeliveryHandler> = match stats {
+            None => Arc::new(runner),
+            Some(stats) => stats.watch(&options, runner),
+        };
+        let adapter = parts.engine.adapter().worker(options)?;
         let is_ready = ready.clone();
         // Ends with the drain, or with whatever else ends the worker.
         let fetching = shutdown.drain.child_token();
@@ -127,7 +139,7 @@ impl Worker {
             let engine = parts.engine.clone();
             let supervisor = tokio::spawn(async move { engine.supervise(supervised).await });
             let fetching = fetching.drop_guard();
-            let ended = adapter.start(Arc::new(runner), is_ready).await;
+            let ended = adapter.start(runner, is_ready).await;
             drop(fetching);
             parts.engine.settled().await;
             supervisor.abort();
@@ -193,8 +205,9 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// SIGTERM and SIGINT; elsewhere Ctrl-C.
-struct StopSignals {
+/// SIGTERM and SIGINT; elsewhere Ctrl-C. For those who end workers by signals themselves; [`Worker::start`] does.
+#[derive(Debug)]
+pub struct StopSignals {
     #[cfg(unix)]
     term: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -202,8 +215,12 @@ struct StopSignals {
 }
 
 impl StopSignals {
+    /// From now on these signals end the process no more: whoever listens decides what they do.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] if the system does not allow it.
     #[cfg(unix)]
-    fn listen() -> Result<Self> {
+    pub fn listen() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let failed =
             |error: std::io::Error| Error::InvalidConfig { reason: format!("cannot listen to signals: {error}") };
@@ -211,21 +228,33 @@ impl StopSignals {
         Ok(Self { term, int: signal(SignalKind::interrupt()).map_err(failed)? })
     }
 
+    /// Resolves at the next signal.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses no signal.
     #[cfg(unix)]
-    async fn next(&mut self) {
+    pub async fn next(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}
         }
     }
 
+    /// See the other systems' one.
+    ///
+    /// # Errors
+    /// None here.
     #[cfg(not(unix))]
-    fn listen() -> Result<Self> {
+    pub fn listen() -> Result<Self> {
         Ok(Self {})
     }
 
+    /// Resolves at the next Ctrl-C.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses no signal.
     #[cfg(not(unix))]
-    async fn next(&mut self) {
+    pub async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }
@@ -241,6 +270,17 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
+    /// Fetches nothing more; what runs goes on to its end. Does not wait: [`ended`](Self::ended) does.
+    pub fn drain(&self) {
+        self.shutdown.drain.cancel();
+    }
+
+    /// Gives back what runs at once. Does not wait: [`ended`](Self::ended) does.
+    pub fn stop(&self) {
+        self.shutdown.drain.cancel();
+        self.shutdown.now.cancel();
+    }
+
     /// Fetches nothing more, waits for what runs, and resolves when the worker has stopped.
     ///
     /// # Errors
@@ -249,7 +289,7 @@ impl WorkerHandle {
     /// # Cancel safety
     /// Dropped early, the worker goes on draining.
     pub async fn shutdown(mut self) -> Result<()> {
-        self.shutdown.drain.cancel();
+        self.drain();
         self.ended().await
     }
 
@@ -261,8 +301,7 @@ impl WorkerHandle {
     /// # Cancel safety
     /// Dropped early, the worker goes on stopping.
     pub async fn shutdown_now(mut self) -> Result<()> {
-        self.shutdown.drain.cancel();
-        self.shutdown.now.cancel();
+        self.stop();
         self.ended().await
     }
 

@@ -9,6 +9,7 @@ mod options;
 mod parse;
 mod suggest;
 mod validate;
+mod workflow;
 
 use options::Options;
 use parse::{Companion, Function};
@@ -104,6 +105,31 @@ pub fn with_signature(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn stagger_execution(args: TokenStream, item: TokenStream) -> TokenStream {
     companion::expand(Companion::StaggerExecution, &args.into(), item.into()).into()
+}
+
+/// Registers the workflow whose steps a function returns: an array or a `Vec` of names, or of names with `args![..]`, or a
+/// `WorkflowDefinition`. Its name is the function's, or the one given as `name = ".."`.
+///
+/// The function is called once for each `Mageflow`, takes nothing, and can still be called.
+///
+/// ```
+/// use mageflow::{Arguments, args};
+///
+/// #[mageflow::task]
+/// fn add_numbers(a: i64, b: i64) -> i64 {
+///     a + b
+/// }
+///
+/// #[mageflow::workflow]
+/// fn add_and_double() -> [(&'static str, Arguments); 2] {
+///     [("add_numbers", args![]), ("add_numbers", args![b = 15])]
+/// }
+/// assert!(mageflow::Mageflow::builder().workflows()?.iter().any(|workflow| workflow.name() == "add_and_double"));
+/// # Ok::<(), mageflow::Error>(())
+/// ```
+#[proc_macro_attribute]
+pub fn workflow(args: TokenStream, item: TokenStream) -> TokenStream {
+    workflow::expand(args.into(), item.into()).into()
 }
 
 fn expand(args: TokenStream, item: TokenStream, durable: bool) -> TokenStream {

@@ -8,7 +8,7 @@
 TENANT=707d0855-80ab-4e1f-a156-f1c4546cbf52
 # What the engine says it is: clients take their newer or older ways by it.
 VERSION=$(awk '$1 == "github.com/hatchet-dev/hatchet" { print $2 }' "$ROOT/scripts/hatchet-engine/go.mod")
-ENGINE=$(cache_folder)/hatchet-engine/$(cat "$ROOT"/scripts/hatchet-engine/go.{mod,sum} | sha256sum | cut -c -16)
+ENGINE=$(hatchet_engine)
 
 install() { install_hatchet; }
 

@@ -23,8 +23,8 @@ use serde::Serialize;
 use std::{
     any::Any,
     fmt,
-    sync::{Arc, OnceLock},
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -285,6 +285,8 @@ pub struct WorkerOptions {
     pub tasks: Arc<[Arc<TaskDefinition>]>,
     /// When to stop.
     pub shutdown: Shutdown,
+    /// Where it tells that it goes on fetching.
+    pub pulse: Pulse,
 }
 
 impl WorkerOptions {
@@ -298,7 +300,54 @@ impl WorkerOptions {
         tasks: Arc<[Arc<TaskDefinition>]>,
         shutdown: Shutdown,
     ) -> Self {
-        Self { name, queues, framework_queue, concurrency, grace, tasks, shutdown }
+        Self { name, queues, framework_queue, concurrency, grace, tasks, shutdown, pulse: Pulse::default() }
+    }
+}
+
+/// By which a worker's loops tell that they go on fetching, so that one that hangs is found out. Clones are the same one.
+///
+/// An adapter has a [`Beat`] for each loop that fetches. One whose loops cannot hang by themselves has none.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse(Arc<Mutex<Vec<Weak<LastBeat>>>>);
+
+/// The beat of one loop. Dropped, the loop is over and missed no more.
+#[derive(Debug)]
+pub struct Beat(Arc<LastBeat>);
+
+/// `None` while it may be quiet.
+type LastBeat = Mutex<Option<Instant>>;
+
+impl Pulse {
+    /// For one more loop.
+    pub fn start(&self) -> Beat {
+        let beat = Arc::new(Mutex::new(Some(Instant::now())));
+        let mut beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.retain(|beat| beat.strong_count() > 0);
+        beats.push(Arc::downgrade(&beat));
+        Beat(beat)
+    }
+
+    /// For how long the quietest of the loops has not been heard of. `None` if none is to be heard of.
+    pub fn silence(&self) -> Option<Duration> {
+        let beats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = |beat: Arc<LastBeat>| *beat.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.iter().filter_map(Weak::upgrade).filter_map(last).map(|at| at.elapsed()).max()
+    }
+}
+
+impl Beat {
+    /// The loop is about to ask the engine for work, or to do without for a moment. To be called every few seconds.
+    pub fn fetches(&self) {
+        self.set(Some(Instant::now()));
+    }
+
+    /// The loop asks for nothing until one of its runs ends, however long that takes.
+    pub fn is_full(&self) {
+        self.set(None);
+    }
+
+    fn set(&self, at: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 }
 
@@ -318,7 +367,8 @@ pub trait WorkerAdapter: fmt::Debug + Send + 'static {
     /// cancel tokens with [`StopReason::Shutdown`], gives back what is left, and returns. `ready` is fired once it
     /// fetches.
     ///
-    /// Must survive broken connections. If the future is dropped, what was not acknowledged must come back.
+    /// Tells its [`Pulse`] that it goes on fetching. Must survive broken connections. If the future is dropped, what was not
+    /// acknowledged must come back.
     async fn start(self: Box<Self>, handler: Arc<dyn DeliveryHandler>, ready: CancellationToken) -> Result<()>;
 }
 
@@ -428,4 +478,27 @@ pub trait DeliveryHandler: fmt::Debug + Send + Sync + 'static {
     /// Never panics and never fails. Dropped at any await, it still leaves a recorded outcome or an unacknowledged
     /// delivery behind.
     async fn handle(&self, delivery: Delivery) -> Disposition;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quietest_loop_that_may_not_be_quiet_is_told() {
+        let pulse = Pulse::default();
+        assert_eq!(pulse.silence(), None);
+        let (first, second) = (pulse.start(), pulse.clone().start());
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        first.set(Some(long_ago));
+        second.fetches();
+        assert!(pulse.silence().unwrap() >= Duration::from_secs(60));
+        first.is_full();
+        assert!(pulse.silence().unwrap() < Duration::from_secs(60));
+        first.set(Some(long_ago));
+        drop(first);
+        assert!(pulse.silence().unwrap() < Duration::from_secs(60));
+        drop(second);
+        assert_eq!(pulse.silence(), None);
+    }
 }

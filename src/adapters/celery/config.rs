@@ -85,7 +85,7 @@ where
     S: TryInto<RedisServer>,
     Error: From<S::Error>,
 {
-    server.try_into().map_err(|error| Error::from(error).to_string())
+    server.try_into().map_err(|error| Error::from(error).into_reason())
 }
 
 impl CeleryApp {
@@ -222,6 +222,11 @@ impl CeleryApp {
     pub fn task_options(mut self, task: impl Into<String>, options: CeleryTaskOptions) -> Self {
         self.task_options.insert(task.into(), options);
         self
+    }
+
+    /// Whether the settings make sense.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.checked().map(drop)
     }
 
     /// The servers of the broker and of the results, and how the broker is laid out; or what is wrong with the settings.

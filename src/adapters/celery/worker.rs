@@ -10,7 +10,7 @@ use super::{
     run::Runner,
 };
 use crate::{
-    adapters::{DeliveryHandler, Shutdown, StopReason, WorkerAdapter, WorkerOptions},
+    adapters::{Beat, DeliveryHandler, Shutdown, StopReason, WorkerAdapter, WorkerOptions},
     error::Result,
     redis::Backoff,
     task::{TaskId, TaskName},
@@ -155,7 +155,7 @@ impl WorkerAdapter for CeleryWorker {
         drop(runner);
         ready.cancel();
         let (shutdown, grace) = (&options.shutdown, options.grace);
-        let [first, second] = pools.map(|pool| pool.work(shutdown, grace));
+        let [first, second] = pools.map(|pool| pool.work(options.pulse.start(), shutdown, grace));
         // What ends the pools ends the outcomes, and what ends those ends the rest.
         let worked = async {
             tokio::join!(first, second);
@@ -178,12 +178,12 @@ impl Pool {
         Self { runner: runner.clone(), consumer, slots: Slots { taken, runs, waiting, limited } }
     }
 
-    async fn work(self, shutdown: &Shutdown, grace: Duration) {
+    async fn work(self, beat: Beat, shutdown: &Shutdown, grace: Duration) {
         let Self { runner, consumer, slots } = self;
         // Holds no more than there are places.
         let (to_run, taken) = mpsc::unbounded_channel();
         tokio::join!(
-            take(consumer, slots.taken.clone(), to_run, &shutdown.drain),
+            take(consumer, slots.taken.clone(), to_run, beat, &shutdown.drain),
             Runs { runner, slots, running: JoinSet::new() }.work(taken, shutdown, grace),
         );
     }
@@ -194,15 +194,18 @@ async fn take(
     mut consumer: Box<dyn Consumer>,
     places: Arc<Semaphore>,
     to_run: mpsc::UnboundedSender<Taken>,
+    beat: Beat,
     drain: &CancellationToken,
 ) {
     let mut backoff = Backoff::new();
     while !drain.is_cancelled() {
+        beat.is_full();
         let first = tokio::select! {
             permit = places.clone().acquire_owned() => permit,
             () = drain.cancelled() => return,
         };
         let Ok(mut free) = first else { return };
+        beat.fetches();
         // Short tasks that were just begun end here, so that more can be taken at once.
         tokio::task::yield_now().await;
         let more = places.available_permits().min(MOST_TAKEN - 1);

@@ -90,6 +90,11 @@ impl HatchetClient {
         .build()
     }
 
+    /// Settings from something else that knows those variables.
+    pub(crate) fn from_variables(read: impl Fn(&'static str) -> Option<String>) -> Result<Self> {
+        HatchetClientBuilder::from_variables(|name| Ok(read(name)))?.build()
+    }
+
     /// Settings made by hand. Reads no variables.
     pub fn builder() -> HatchetClientBuilder {
         HatchetClientBuilder::default()

@@ -4,7 +4,7 @@ use super::{
     Answered, Shared,
     wire::dispatcher::{AssignedAction, Dispatcher, Heartbeat, Register},
 };
-use crate::task::Backoff;
+use crate::{adapters::Beat, task::Backoff};
 use chrono::Utc;
 use futures_util::StreamExt;
 use std::{
@@ -105,14 +105,15 @@ impl Session {
     }
 
     /// Sends heartbeats, for ever. `ready` is fired once the engine has heard one, which it does only while it sees the
-    /// stream.
-    pub(super) async fn stay_alive(self: Arc<Self>, ready: CancellationToken) {
+    /// stream: one that is heard says that what is assigned is fetched.
+    pub(super) async fn stay_alive(self: Arc<Self>, ready: CancellationToken, fetching: Beat) {
         let mut failures = 0_u32;
         loop {
             let began = Instant::now();
             let beat = Heartbeat { worker: self.worker().to_string(), at: Some(Utc::now().into()) };
             let pause = match self.beats.heartbeat(beat).await {
                 Ok(()) => {
+                    fetching.fetches();
                     ready.cancel();
                     failures = 0;
                     BEAT

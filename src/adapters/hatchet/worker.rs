@@ -145,7 +145,7 @@ impl WorkerAdapter for HatchetWorker {
         let mut aside = JoinSet::new();
         let (actions, assigned) = mpsc::unbounded_channel();
         aside.spawn(session.clone().listen(actions));
-        aside.spawn(session.clone().stay_alive(ready));
+        aside.spawn(session.clone().stay_alive(ready, self.options.pulse.start()));
         aside.spawn(durable.keep(session.clone(), held.clone()));
         let shared = self.shared.clone();
         aside.spawn(async move { look_after(&shared, &held).await });

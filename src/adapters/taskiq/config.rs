@@ -86,7 +86,7 @@ impl TaskiqBroker {
         S: TryInto<RedisServer>,
         Error: From<S::Error>,
     {
-        let server = server.try_into().map_err(|error| Error::from(error).to_string());
+        let server = server.try_into().map_err(|error| Error::from(error).into_reason());
         Self {
             server,
             kind,
@@ -158,6 +158,11 @@ impl TaskiqBroker {
     pub fn json_results(mut self) -> Self {
         self.results.serializer = Serializer::Json;
         self
+    }
+
+    /// Whether the settings make sense.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.checked().map(drop)
     }
 
     /// The server, or what is wrong with the settings.

@@ -10,7 +10,7 @@ use super::{
     stream,
 };
 use crate::{
-    adapters::{DeliveryHandler, Shutdown, StopReason, WorkerAdapter, WorkerOptions},
+    adapters::{Beat, DeliveryHandler, Shutdown, StopReason, WorkerAdapter, WorkerOptions},
     error::Result,
     redis::{Backoff, Steady},
 };
@@ -86,7 +86,7 @@ impl WorkerAdapter for TaskiqWorker {
         }
         ready.cancel();
         let (shutdown, grace) = (&options.shutdown, options.grace);
-        let [first, second] = pools.map(|pool| pool.work(shutdown, grace));
+        let [first, second] = pools.map(|pool| pool.work(options.pulse.start(), shutdown, grace));
         // What ends the pools ends the outcomes, and what ends those ends the rest.
         let worked = async {
             tokio::join!(first, second);
@@ -161,15 +161,17 @@ impl Pool {
         Self { runner, reader, slots, running: JoinSet::new(), looked_after: Instant::now() }
     }
 
-    async fn work(mut self, shutdown: &Shutdown, grace: Duration) {
+    async fn work(mut self, beat: Beat, shutdown: &Shutdown, grace: Duration) {
         let mut backoff = Backoff::new();
         while !shutdown.drain.is_cancelled() {
+            beat.is_full();
             let permit = tokio::select! {
                 permit = self.slots.clone().acquire_owned() => permit,
                 () = shutdown.drain.cancelled() => break,
             };
             // The semaphore is never closed.
             let Ok(first) = permit else { break };
+            beat.fetches();
             // Short tasks that were just begun end here, so that more can be fetched at once.
             tokio::task::yield_now().await;
             while self.running.try_join_next().is_some() {}
@@ -201,6 +203,7 @@ impl Pool {
                 }
             }
         }
+        drop(beat);
         self.drain(shutdown, grace).await;
     }
 

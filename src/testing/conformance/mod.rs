@@ -150,6 +150,7 @@ pub fn cases() -> Vec<Case> {
         chapters::expiry::CASES,
         chapters::durable::CASES,
         chapters::nesting::CASES,
+        chapters::workflows::CASES,
     ];
     chapters.concat()
 }

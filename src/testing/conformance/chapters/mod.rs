@@ -20,3 +20,4 @@ pub(super) mod locks;
 pub(super) mod nesting;
 pub(super) mod signatures;
 pub(super) mod swarms;
+pub(super) mod workflows;
