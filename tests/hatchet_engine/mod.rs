@@ -9,6 +9,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 /// An engine that `scripts/services` started, by what that printed. One that was started here is taken down when this is dropped.
@@ -60,10 +61,13 @@ impl Engine {
             .tls_strategy(HatchetTls::None)
     }
 
-    /// The port for calls.
+    /// Host and port for calls.
+    pub(crate) fn place(&self) -> &str {
+        self.variable("HATCHET_CLIENT_HOST_PORT")
+    }
+
     pub(crate) fn port(&self) -> u16 {
-        let place = self.variable("HATCHET_CLIENT_HOST_PORT");
-        place.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port")
+        self.place().rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port")
     }
 
     /// Sends its process a signal.
@@ -73,12 +77,28 @@ impl Engine {
 
     /// Kills it. It is not started again while what this returns exists.
     pub(crate) fn kill(&self) -> Hold {
-        Hold::kill(self.variable("MAGEFLOW_HATCHET_ENGINE"))
+        self.end("-KILL")
     }
 
-    /// The same with its database.
-    pub(crate) fn kill_database(&self) -> Hold {
-        Hold::kill(self.variable("MAGEFLOW_HATCHET_POSTGRES"))
+    /// Ends it with this signal. The same holds.
+    pub(crate) fn end(&self, signal: &str) -> Hold {
+        Hold::end(self.variable("MAGEFLOW_HATCHET_ENGINE"), signal)
+    }
+
+    /// Ends its database in good order: this one may forget what it was told last if it is killed. The same holds.
+    pub(crate) fn end_database(&self) -> Hold {
+        Hold::end(self.variable("MAGEFLOW_HATCHET_POSTGRES"), "-INT")
+    }
+
+    /// A token for so long.
+    pub(crate) fn new_token(&self, life: Duration) -> String {
+        let name = format!("t{}", fastrand::u32(..));
+        let made = Command::new(self.variable("MAGEFLOW_HATCHET_NEW_TOKEN"))
+            .args([&name, &format!("{}s", life.as_secs())])
+            .output()
+            .expect("the program that makes tokens");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        String::from_utf8(made.stdout).expect("a token").trim().to_owned()
     }
 }
 
@@ -100,10 +120,10 @@ fn signal_to(path: &str, signal: &str) {
 pub(crate) struct Hold(PathBuf);
 
 impl Hold {
-    fn kill(path: &str) -> Self {
+    fn end(path: &str, signal: &str) -> Self {
         let hold = Self(format!("{path}.hold").into());
         fs::write(&hold.0, "").expect("a file beside the process id");
-        signal_to(path, "-KILL");
+        signal_to(path, signal);
         hold
     }
 }

@@ -94,7 +94,7 @@ impl Shared {
                     event.should_not_retry = Some(true);
                     continue;
                 }
-                _ if !answered.is_retryable() && answered.code != Code::Unauthenticated => {
+                _ if !answered.is_retryable() => {
                     tracing::error!(run = action.task_run, error = %answered, "the end of a run is not taken");
                     return;
                 }
