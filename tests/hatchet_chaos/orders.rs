@@ -81,7 +81,9 @@ impl Orders {
     pub(crate) fn python_worker(&self, python: &str) -> Recipe {
         let (python, url, variables) = (python.to_owned(), self.url.clone(), self.variables.clone());
         Box::new(move || {
-            let mut command = Command::new(&python);
+            // It ends when it is started while the engine is away. Somebody starts it again then, as anywhere.
+            let mut command = Command::new("sh");
+            command.args(["-c", "while :; do \"$0\" \"$1\"; sleep 0.5; done", &python]);
             command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hatchet_chaos/worker.py"));
             command.envs(variables.iter().cloned()).env("PYTHONDONTWRITEBYTECODE", "1");
             command.env("CHAOS_URL", &url).env("CHAOS_JOURNAL", plain::JOURNAL);

@@ -38,8 +38,9 @@ const KEEP: Duration = Duration::from_secs(30);
 const SWEPT_LATE: Duration = Duration::from_secs(30);
 /// One kill or cut of so many: the engine waits 30 s for a lost worker.
 const ONE_OF: usize = 4;
-/// An engine takes over from its predecessor in a minute; then it may wait for lost workers.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// An engine takes over from its predecessor in a minute; and what it gave to a connection that broke just then, it gives
+/// again after the timeout of the attempt, which is 5 minutes.
+const PATIENCE: Duration = Duration::from_secs(420);
 
 /// The engine, and the cable to it.
 struct Broken {

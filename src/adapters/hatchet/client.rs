@@ -5,7 +5,7 @@ use super::{
     rest::Rest,
     runs::{HatchetRun, HatchetRunId, HatchetTrigger, portions},
     wire::{
-        calls::{Calls, said},
+        calls::{Calls, expired_on, said},
         dispatcher::Dispatcher,
         workflows::{PutWorkflow, Selected, Selection, Task, Workflows},
     },
@@ -55,7 +55,7 @@ impl HatchetClient {
                 let expired = self.claims.expires().filter(|expires| *expires < Utc::now());
                 let why = expired.map_or_else(
                     || format!("{}; it is of another engine, was revoked, or SERVER_URL was changed", status.message()),
-                    |expired| format!("it expired on {}", expired.format("%Y-%m-%d %H:%M UTC")),
+                    expired_on,
                 );
                 invalid(format!("the engine at {at} does not take `HATCHET_CLIENT_TOKEN`: {why}"))
             }

@@ -15,8 +15,8 @@ use tonic::{Code, Status};
 /// The waits between tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Events that are under way at once.
-pub(super) const EVENTS_AT_ONCE: usize = 128;
+/// Events that are under way at once. With far fewer, a busy engine, which answers many of them together, has too little to do.
+pub(super) const EVENTS_AT_ONCE: usize = 1024;
 /// Tries that nobody needs to hear of.
 const QUIET_TRIES: u32 = 2;
 

@@ -48,9 +48,7 @@ impl Calls {
             return status;
         }
         match self.expires.filter(|expires| *expires <= Utc::now()) {
-            Some(expired) => {
-                Status::unauthenticated(format!("the token expired on {}", expired.format("%Y-%m-%d %H:%M UTC")))
-            }
+            Some(expired) => Status::unauthenticated(expired_on(expired)),
             None if self.is_known => Status::unavailable(
                 "the engine does not take the token that it took before: it was revoked, or the engine's database is away",
             ),
@@ -121,6 +119,11 @@ impl fmt::Debug for Calls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Calls").field("max_message", &self.max_message).finish_non_exhaustive()
     }
+}
+
+/// The words for a token that does not hold any more.
+pub(crate) fn expired_on(time: DateTime<Utc>) -> String {
+    format!("the token expired on {}", time.format("%Y-%m-%d %H:%M UTC"))
 }
 
 /// The engine is told the limit too, but it may be the one that hangs.
