@@ -79,6 +79,8 @@ mod context;
 mod engine;
 mod error;
 mod framework;
+#[cfg(test)]
+mod fuzz;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod handler;

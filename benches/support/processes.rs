@@ -1,5 +1,8 @@
 //! Workers in processes of their own, which can be held and looked at.
 
+// Each bench uses its own part of it.
+#![allow(dead_code)]
+
 use std::{
     io::Read,
     os::unix::process::CommandExt,

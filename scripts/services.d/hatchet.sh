@@ -3,6 +3,7 @@
 #
 # MAGEFLOW_HATCHET_ENGINE and MAGEFLOW_HATCHET_POSTGRES are what a test stops them with: the file NAME.pid has the process.
 # When it ends it is started again, as soon as there is no file NAME.hold. (Without PostgreSQL the engine may end too.)
+# MAGEFLOW_HATCHET_NEW_TOKEN is a program that prints a token: new-token NAME TIME, which is for how long it holds (`10s`).
 
 # The tenant that Hatchet makes in a new database.
 TENANT=707d0855-80ab-4e1f-a156-f1c4546cbf52
@@ -116,7 +117,9 @@ keep() {
 tls_settings() { printf 'SERVER_GRPC_INSECURE=t\n'; }
 
 # with_settings COMMAND…: with the engine's settings and nothing else in its environment.
-with_settings() {
+with_settings() { exec ./with-settings "$@"; }
+
+write_programs() {
     local settings=(
         "DATABASE_URL=postgresql://hatchet:$(cat password)@127.0.0.1:$(port 2)/hatchet?sslmode=disable"
         DATABASE_MAX_CONNS=15
@@ -140,16 +143,27 @@ with_settings() {
         "LITE_RUNTIME_PORT=$(port 3)"
     )
     mapfile -t -O "${#settings[@]}" settings < <(tls_settings)
-    exec env -i PATH="$PATH" HOME="$STATE" "${settings[@]}" "$@"
+    {
+        printf '#!/usr/bin/env bash\nexec env -i'
+        printf ' %q' PATH="$PATH" HOME="$STATE" "${settings[@]}"
+        printf ' "$@"\n'
+    } >with-settings
+    {
+        printf '#!/usr/bin/env bash\nexec'
+        printf ' %q' "$STATE/with-settings" "$ENGINE/hatchet-admin" token create --config "$STATE/config" --tenant-id "$TENANT"
+        # shellcheck disable=SC2016 # expanded by the program
+        printf ' --name "$1" --expiresIn "$2"\n'
+    } >new-token
+    chmod +x with-settings new-token
 }
 
 start_engine() {
     until "$1/pg_isready" -q -h 127.0.0.1 -p "$(port 2)"; do sleep 0.05; done
     PGPASSWORD=$(cat password) "$1/createdb" -h 127.0.0.1 -p "$(port 2)" -U hatchet hatchet
+    write_programs
     (with_settings "$ENGINE/hatchet-migrate")
     (with_settings "$ENGINE/hatchet-admin" quickstart --skip certs --generated-config-dir "$STATE/config" --overwrite=false)
-    (with_settings "$ENGINE/hatchet-admin" token create --config "$STATE/config" --name tests --tenant-id "$TENANT" \
-        --expiresIn 8760h >client-token)
+    ./new-token tests 8760h >client-token
     keep engine TERM with_settings "$ENGINE/hatchet-lite" --config "$STATE/config"
 }
 
@@ -169,6 +183,7 @@ env() {
     printf 'export MAGEFLOW_HATCHET_READY_URL=http://127.0.0.1:%s/ready\n' "$(port 6)"
     printf 'export MAGEFLOW_HATCHET_ENGINE=%q\n' "$STATE/engine"
     printf 'export MAGEFLOW_HATCHET_POSTGRES=%q\n' "$STATE/postgres"
+    printf 'export MAGEFLOW_HATCHET_NEW_TOKEN=%q\n' "$STATE/new-token"
 }
 
 stop() { kill -TERM "$PID"; }

@@ -18,8 +18,6 @@
 pub(crate) mod cron;
 pub(crate) mod error;
 pub(crate) mod exception;
-#[cfg(test)]
-pub(crate) mod fuzz;
 pub(crate) mod object;
 pub(crate) mod own;
 pub(crate) mod pickle;

@@ -1,6 +1,6 @@
 //! What goes wrong, and when: drawn before anything starts, so that it depends on the seed alone.
 
-use super::{fleet::Fleet, server::Server};
+use super::fleet::Fleet;
 use chrono::{DateTime, Utc};
 use std::{io, time::Duration};
 use tokio::time::Instant;
@@ -15,6 +15,18 @@ pub(crate) enum Fault {
     Cut(&'static str),
     /// The server forgets its scripts.
     Flush,
+}
+
+/// What is to be disturbed.
+pub(crate) trait Breakable {
+    /// Ends it: at once, or in good order.
+    async fn stop(&mut self, at_once: bool) -> io::Result<()>;
+    /// Brings it back.
+    async fn go_on(&mut self) -> io::Result<()>;
+    /// Ends its connections of this type. Answers whether that was done.
+    async fn cut(&mut self, kind: &'static str) -> bool;
+    /// Has it forget its scripts. Answers whether that was done.
+    async fn flush(&mut self) -> bool;
 }
 
 /// Faults in their order, from the start of a run.
@@ -54,6 +66,21 @@ impl Schedule {
         faults.sort_by_key(|(at, _)| *at);
         Self { faults, length }
     }
+
+    /// With one of so many kills and cuts: where it takes long until the work of the killed goes to others.
+    pub(crate) fn with_one_of(mut self, many: usize) -> Self {
+        let (mut kills, mut cuts) = (0, 0);
+        self.faults.retain(|(_, fault)| {
+            let count = match fault {
+                Fault::Kill(_) => &mut kills,
+                Fault::Cut(_) => &mut cuts,
+                _ => return true,
+            };
+            *count += 1;
+            *count % many == 1
+        });
+        self
+    }
 }
 
 /// What went wrong.
@@ -83,7 +110,7 @@ struct Away {
 }
 
 impl Away {
-    async fn come_back(self, server: &mut Server, injected: &mut Injected) -> io::Result<()> {
+    async fn come_back(self, server: &mut impl Breakable, injected: &mut Injected) -> io::Result<()> {
         tokio::time::sleep_until(self.until).await;
         server.go_on().await?;
         injected.stops.push(self.length);
@@ -93,7 +120,11 @@ impl Away {
 }
 
 /// Lets everything go wrong, and brings it back.
-pub(crate) async fn inject(schedule: &Schedule, server: &mut Server, fleet: &mut Fleet) -> io::Result<Injected> {
+pub(crate) async fn inject(
+    schedule: &Schedule,
+    server: &mut impl Breakable,
+    fleet: &mut Fleet,
+) -> io::Result<Injected> {
     let (start, mut injected) = (Instant::now(), Injected::default());
     let mut away: Option<Away> = None;
     for (at, fault) in &schedule.faults {
@@ -110,14 +141,11 @@ pub(crate) async fn inject(schedule: &Schedule, server: &mut Server, fleet: &mut
                 away = Some(Away { until: Instant::now() + length, since, fault: *fault, length });
             }
             Fault::Cut(kind) => {
-                let mut command = redis::cmd("CLIENT");
-                command.arg("KILL").arg("TYPE").arg(kind).arg("SKIPME").arg("yes");
-                injected.cuts += u32::from(server.journal().try_send::<u32>(&command).await.is_ok());
+                injected.cuts += u32::from(server.cut(kind).await);
                 injected.outages.push(Outage { since, back: Utc::now(), fault: *fault });
             }
             Fault::Flush => {
-                let done = server.journal().try_send::<()>(redis::cmd("SCRIPT").arg("FLUSH")).await;
-                injected.flushes += u32::from(done.is_ok());
+                injected.flushes += u32::from(server.flush().await);
                 injected.outages.push(Outage { since, back: Utc::now(), fault: *fault });
             }
         }

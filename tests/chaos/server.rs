@@ -1,6 +1,7 @@
 //! A Redis server of our own that writes everything down before it answers, and can be stopped and started again.
 
 use super::{
+    faults::Breakable,
     journal::{JOURNAL, Journal},
     watch::LOOK_EVERY,
 };
@@ -138,6 +139,26 @@ impl Server {
         // Does nothing to one that has ended.
         process.kill()?;
         process.wait().map(drop)
+    }
+}
+
+impl Breakable for Server {
+    async fn stop(&mut self, at_once: bool) -> io::Result<()> {
+        Server::stop(self, at_once).await
+    }
+
+    async fn go_on(&mut self) -> io::Result<()> {
+        Server::go_on(self).await
+    }
+
+    async fn cut(&mut self, kind: &'static str) -> bool {
+        let mut command = redis::cmd("CLIENT");
+        command.arg("KILL").arg("TYPE").arg(kind).arg("SKIPME").arg("yes");
+        self.journal.try_send::<u32>(&command).await.is_ok()
+    }
+
+    async fn flush(&mut self) -> bool {
+        self.journal.try_send::<()>(redis::cmd("SCRIPT").arg("FLUSH")).await.is_ok()
     }
 }
 

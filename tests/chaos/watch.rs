@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// Without any progress for so long, what has not ended is stuck.
+/// What is usual.
 const STUCK: Duration = Duration::from_secs(45);
 /// How often the progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -19,6 +19,10 @@ pub(crate) trait Watched {
     fn is_settled(&self) -> bool;
     /// Notes everything that is not at its end now that nothing goes on any more.
     async fn note_stuck(&mut self);
+    /// Without any progress for so long, what has not ended is stuck.
+    fn patience(&self) -> Duration {
+        STUCK
+    }
 }
 
 /// Tells from time to time how far it is.
@@ -57,7 +61,7 @@ pub(crate) async fn watch_the_rest(name: &'static str, watched: &mut impl Watche
         }
         if watched.progress() != progress {
             (progress, since) = (watched.progress(), Instant::now());
-        } else if since.elapsed() > STUCK {
+        } else if since.elapsed() > watched.patience() {
             return watched.note_stuck().await;
         }
         tokio::time::sleep(LOOK_EVERY).await;

@@ -4,61 +4,20 @@
 #![allow(clippy::expect_used)]
 
 mod client;
+#[path = "../hatchet_engine/mod.rs"]
+mod engine;
+mod lines;
+#[path = "../relay/mod.rs"]
+mod relay;
+mod token;
 mod worker;
 
+use engine::Engine;
 use libtest_mimic::{Arguments, Trial};
-use std::{
-    env, fs,
-    path::PathBuf,
-    pin::Pin,
-    process::{Command, ExitCode},
-    sync::Arc,
-    time::Duration,
-};
+use std::{env, pin::Pin, process::ExitCode, sync::Arc, time::Duration};
 
 /// An engine takes over from its predecessor only after a while.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// The process of an engine that `scripts/services` started.
-struct Engine(String);
-
-impl Engine {
-    fn of_this_environment() -> Option<Self> {
-        match env::var("MAGEFLOW_HATCHET_ENGINE") {
-            Ok(path) => Some(Self(path)),
-            Err(_) if env::var("MAGEFLOW_TEST_REQUIRE").is_ok_and(|required| required == "all") => {
-                panic!("MAGEFLOW_HATCHET_ENGINE is not set: there is no engine that may be stopped")
-            }
-            Err(_) => {
-                eprintln!("skipped: MAGEFLOW_HATCHET_ENGINE is not set");
-                None
-            }
-        }
-    }
-
-    /// Sends its process a signal.
-    fn signal(&self, signal: &str) {
-        let process = fs::read_to_string(format!("{}.pid", self.0)).expect("the engine's process id");
-        let sent = Command::new("kill").args([signal, process.trim()]).status().expect("the command kill");
-        assert!(sent.success(), "{signal} to {process}");
-    }
-
-    /// Kills it. It is not started again while what this returns exists.
-    fn kill(&self) -> Hold {
-        let hold = Hold(format!("{}.hold", self.0).into());
-        fs::write(&hold.0, "").expect("a file beside the process id");
-        self.signal("-KILL");
-        hold
-    }
-}
-
-struct Hold(PathBuf);
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        drop(fs::remove_file(&self.0));
-    }
-}
 
 type Case = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
@@ -66,20 +25,27 @@ fn main() -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let words: Vec<String> = env::args().skip(1).collect();
-    if let [word, namespace] = &words[..]
+    if let [word, namespace, place] = &words[..]
         && word == "worker"
     {
-        return runtime.block_on(worker::serve(namespace));
+        return runtime.block_on(worker::serve(namespace, place));
     }
     if Engine::of_this_environment().is_none() {
         return ExitCode::SUCCESS;
     }
-    let cases: [(&str, Case); 3] = [
+    let cases: [(&str, Case); 8] = [
         ("a_connection_outlives_the_engine", || Box::pin(client::a_connection_outlives_the_engine())),
         ("what_a_killed_worker_had_is_run_by_another", || {
             Box::pin(worker::what_a_killed_worker_had_is_run_by_another())
         }),
         ("an_engine_that_was_away_gets_all_results", || Box::pin(worker::an_engine_that_was_away_gets_all_results())),
+        ("a_database_that_was_away_gets_all_results", || Box::pin(worker::a_database_that_was_away_gets_all_results())),
+        ("a_connection_that_is_reset_is_made_again", || Box::pin(lines::a_connection_that_is_reset_is_made_again())),
+        ("a_connection_that_falls_silent_is_made_again", || {
+            Box::pin(lines::a_connection_that_falls_silent_is_made_again())
+        }),
+        ("a_token_that_is_not_taken_costs_two_calls", || Box::pin(token::a_token_that_is_not_taken_costs_two_calls())),
+        ("a_token_that_expires_ends_the_worker", || Box::pin(token::a_token_that_expires_ends_the_worker())),
     ];
     let runtime = Arc::new(runtime);
     let trials = cases.into_iter().map(|(name, case)| {

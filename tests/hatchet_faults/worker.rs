@@ -1,12 +1,10 @@
 //! Workers that are killed, and an engine that is away while they work.
 
-use crate::{Engine, LIMIT};
-use mageflow::{
-    Mageflow, MageflowBuilder, TaskBuilder, TaskError, TaskId,
-    adapters::hatchet::{HatchetClient, HatchetTls},
-    args,
-    store::memory::MemoryStore,
+use crate::{
+    LIMIT,
+    engine::{Engine, Hold},
 };
+use mageflow::{Mageflow, MageflowBuilder, TaskBuilder, TaskError, TaskId, args, store::memory::MemoryStore};
 use std::{
     env,
     fs::{self, File},
@@ -17,7 +15,7 @@ use std::{
 };
 
 /// How often a run may be started: once, and once more where its first worker was killed.
-const RUNS: usize = 20;
+pub(crate) const RUNS: usize = 20;
 
 fn notes(namespace: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hatchet_faults");
@@ -26,24 +24,20 @@ fn notes(namespace: &str) -> PathBuf {
 }
 
 /// Which runs were started, by their numbers.
-fn started(namespace: &str) -> Vec<usize> {
+pub(crate) fn started(namespace: &str) -> Vec<usize> {
     let text = fs::read_to_string(notes(namespace)).unwrap_or_default();
     text.lines().map(|line| line.parse().expect("a number")).collect()
 }
 
-fn builder(namespace: &str) -> MageflowBuilder {
-    let variable = |name| env::var(name).expect("the variables of a private engine");
-    let client = HatchetClient::builder()
-        .token(variable("HATCHET_CLIENT_TOKEN"))
-        .host_port(variable("HATCHET_CLIENT_HOST_PORT"))
-        .server_url(variable("HATCHET_CLIENT_SERVER_URL"))
-        .tls_strategy(HatchetTls::None)
-        .namespace(namespace);
+/// Of a client that finds the engine there.
+fn builder(namespace: &str, place: &str) -> MageflowBuilder {
+    let engine = Engine::of_this_environment().expect("a private engine");
+    let client = engine.client().host_port(place).namespace(namespace);
     Mageflow::with_hatchet(client.build().expect("settings")).store(MemoryStore::new()).only_given_tasks()
 }
 
 /// Notes that it runs, and takes its time.
-async fn mageflow(namespace: &str) -> Mageflow {
+pub(crate) async fn mageflow(namespace: &str, place: &str) -> Mageflow {
     let path = notes(namespace);
     let task = TaskBuilder::new("slow").parameters(["n", "millis"]).handler(move |_, (n, millis): (usize, u64)| {
         let path = path.clone();
@@ -54,28 +48,28 @@ async fn mageflow(namespace: &str) -> Mageflow {
             Ok::<_, TaskError>(n)
         }
     });
-    builder(namespace).register(task).build().await.expect("an engine")
+    builder(namespace, place).register(task).build().await.expect("an engine")
 }
 
 /// Works until it is killed, or until the test is gone.
-pub(crate) async fn serve(namespace: &str) -> ExitCode {
+pub(crate) async fn serve(namespace: &str, place: &str) -> ExitCode {
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(0);
     });
-    let mage = mageflow(namespace).await;
+    let mage = mageflow(namespace, place).await;
     let mut worker = mage.worker("faults").concurrency(RUNS).spawn().await.expect("a worker");
     worker.ended().await.expect("its end");
     ExitCode::SUCCESS
 }
 
 /// The worker process. Dropped, it is killed, with no time to do anything.
-struct Killed(Child);
+pub(crate) struct Killed(Child);
 
 impl Killed {
-    fn launch(namespace: &str) -> Self {
+    pub(crate) fn launch(namespace: &str, place: &str) -> Self {
         let this = env::current_exe().expect("this program");
-        let worker = Command::new(this).args(["worker", namespace]).stdin(Stdio::piped()).spawn();
+        let worker = Command::new(this).args(["worker", namespace, place]).stdin(Stdio::piped()).spawn();
         Self(worker.expect("a process"))
     }
 }
@@ -87,7 +81,7 @@ impl Drop for Killed {
     }
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < LIMIT, "not in time: {what}");
@@ -95,39 +89,55 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-async fn all_have_results(mage: &Mageflow, ids: &[TaskId]) {
+pub(crate) async fn all_have_results(mage: &Mageflow, ids: &[TaskId]) {
     for (n, id) in ids.iter().enumerate() {
         let ended = mage.wait_timeout(id, LIMIT).await.expect("its end");
         assert_eq!(ended.output::<usize>().expect("its result"), n, "{ended:?}");
     }
 }
 
+/// Runs that take so long, all of which have begun.
+pub(crate) async fn all_begun(mage: &Mageflow, namespace: &str, millis: u64) -> Vec<TaskId> {
+    let ids = mage.submit_many((0..RUNS).map(|n| ("slow", args![n = n, millis = millis]))).await.expect("runs");
+    until("all runs started", || started(namespace).len() == RUNS).await;
+    ids
+}
+
 pub(crate) async fn what_a_killed_worker_had_is_run_by_another() {
-    let namespace = format!("killed{}_", std::process::id());
-    let mage = mageflow(&namespace).await;
-    let first = Killed::launch(&namespace);
-    let ids = mage.submit_many((0..RUNS).map(|n| ("slow", args![n = n, millis = 5_000]))).await.expect("runs");
-    until("all runs started", || started(&namespace).len() == RUNS).await;
+    let Some(engine) = Engine::of_this_environment() else { return };
+    let (namespace, place) = (format!("killed{}_", std::process::id()), engine.place());
+    let mage = mageflow(&namespace, place).await;
+    let first = Killed::launch(&namespace, place);
+    let ids = all_begun(&mage, &namespace, 5_000).await;
     drop(first);
-    let _second = Killed::launch(&namespace);
+    let _second = Killed::launch(&namespace, place);
     all_have_results(&mage, &ids).await;
     let started = started(&namespace);
     assert!((0..RUNS).all(|n| started.iter().filter(|one| **one == n).count() == 2), "{started:?}");
 }
 
-pub(crate) async fn an_engine_that_was_away_gets_all_results() {
+/// Something is away for so long while all runs run. Who waited before waits on, and hears of all of them.
+async fn nothing_is_lost(what: &str, end: impl FnOnce(&Engine) -> Hold, away: Duration) {
     let Some(engine) = Engine::of_this_environment() else { return };
-    let namespace = format!("away{}_", std::process::id());
-    let mage = mageflow(&namespace).await;
-    let _worker = Killed::launch(&namespace);
-    let ids = mage.submit_many((0..RUNS).map(|n| ("slow", args![n = n, millis = 3_000]))).await.expect("runs");
-    until("all runs started", || started(&namespace).len() == RUNS).await;
-    let waiting = async { all_have_results(&mage, &ids).await };
-    let away = async {
-        let hold = engine.kill();
-        tokio::time::sleep(Duration::from_secs(10)).await;
+    let (namespace, place) = (format!("{what}{}_", std::process::id()), engine.place());
+    let mage = mageflow(&namespace, place).await;
+    let _worker = Killed::launch(&namespace, place);
+    let ids = all_begun(&mage, &namespace, 3_000).await;
+    let broken = async {
+        let hold = end(&engine);
+        tokio::time::sleep(away).await;
         drop(hold);
     };
-    // Who waited before waits on, and hears of all of them.
-    tokio::join!(waiting, away);
+    tokio::join!(all_have_results(&mage, &ids), broken);
+    // Once more at most: what had ended while nobody could be told is known to the worker, and told later.
+    let started = started(&namespace);
+    assert!((0..RUNS).all(|n| started.iter().filter(|one| **one == n).count() <= 2), "{started:?}");
+}
+
+pub(crate) async fn an_engine_that_was_away_gets_all_results() {
+    nothing_is_lost("away", Engine::kill, Duration::from_secs(10)).await;
+}
+
+pub(crate) async fn a_database_that_was_away_gets_all_results() {
+    nothing_is_lost("database", Engine::end_database, Duration::from_secs(2)).await;
 }

@@ -6,6 +6,7 @@
 // Clippy takes only functions marked as tests for tests.
 #![allow(clippy::expect_used)]
 
+mod children;
 mod durable;
 mod limits;
 

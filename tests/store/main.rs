@@ -11,6 +11,8 @@ mod local;
 mod lost;
 mod proxy;
 mod records;
+#[path = "../relay/mod.rs"]
+mod relay;
 mod secrets;
 mod servers;
 mod shared;

@@ -1,6 +1,7 @@
 //! Between a store and its server: cuts a connection when the server has carried out a commit and before the store gets
 //! the answer.
 
+use crate::relay::Relay;
 use std::{
     sync::{
         Arc,
@@ -11,11 +12,10 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpListener, TcpStream,
+        TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::watch,
-    task::JoinHandle,
     time::timeout,
 };
 
@@ -34,22 +34,20 @@ struct Shared {
 }
 
 pub(crate) struct Proxy {
-    port: u16,
+    relay: Relay,
     shared: Arc<Shared>,
-    serving: JoinHandle<()>,
 }
 
 impl Proxy {
     pub(crate) async fn to(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
         let shared = Arc::<Shared>::default();
-        let serving = tokio::spawn(serve(listener, server, shared.clone()));
-        Self { port, shared, serving }
+        let own = shared.clone();
+        let relay = Relay::start(move |client| pass(client, server, own.clone())).await;
+        Self { relay, shared }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.relay.port())
     }
 
     /// From now on every `every`-th request with commits loses its answers, and its connection.
@@ -73,19 +71,6 @@ impl Proxy {
     /// How many commits were carried out whose answer was lost.
     pub(crate) fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
-async fn serve(listener: TcpListener, server: u16, shared: Arc<Shared>) {
-    loop {
-        let (client, _) = listener.accept().await.unwrap();
-        tokio::spawn(pass(client, server, shared.clone()));
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     rest::Rest,
     runs::{HatchetRun, HatchetRunId, HatchetTrigger, portions},
     wire::{
-        calls::{Calls, said},
+        calls::{Calls, expired_on, said},
         dispatcher::Dispatcher,
         workflows::{PutWorkflow, Selected, Selection, Task, Workflows},
     },
@@ -38,23 +38,24 @@ impl HatchetClient {
     pub async fn connect(self) -> Result<HatchetConnection> {
         let authorization: std::result::Result<MetadataValue<_>, _> = format!("Bearer {}", self.token.reveal()).parse();
         let authorization = authorization.map_err(|_| invalid("`HATCHET_CLIENT_TOKEN` is not a token"))?;
-        let calls = Calls::new(self.endpoint.connect_lazy(), authorization, self.max_message);
+        let calls = Calls::new(self.endpoint.connect_lazy(), authorization, self.claims.expires(), self.max_message);
         let asked = ask(&calls, self.response_timeout.min(FIRST_ANSWER));
         let version = asked.await.map_err(|status| self.refused(status))?;
+        let calls = calls.once_known();
         let workflows = Workflows::new(calls.clone(), self.response_timeout);
         let rest = Rest::new(&self)?;
         Ok(HatchetConnection { client: self, version, calls, workflows, rest })
     }
 
-    /// What is to be done about the first call's failure.
-    fn refused(&self, status: Status) -> Error {
+    /// What is to be done about a failure that may be the settings'.
+    pub(super) fn refused(&self, status: Status) -> Error {
         let at = &self.host_port;
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => {
                 let expired = self.claims.expires().filter(|expires| *expires < Utc::now());
                 let why = expired.map_or_else(
                     || format!("{}; it is of another engine, was revoked, or SERVER_URL was changed", status.message()),
-                    |expired| format!("it expired on {}", expired.format("%Y-%m-%d %H:%M UTC")),
+                    expired_on,
                 );
                 invalid(format!("the engine at {at} does not take `HATCHET_CLIENT_TOKEN`: {why}"))
             }

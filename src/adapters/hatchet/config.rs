@@ -11,8 +11,11 @@ use tonic::{
     transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
 };
 
-/// The engine closes connections that ask for signs of life more often than every 5 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How often a connection is tried, and how long the answer may take. The engine refuses those who try it more often than
+/// every 5 s; and it gives the runs of a worker to others, some into a dead connection, 30 s after its last heartbeat. By then a
+/// new connection has to stand.
+const KEEP_ALIVE: Duration = Duration::from_secs(6);
+const ALIVE_WITHIN: Duration = Duration::from_secs(8);
 /// What the engine takes and sends at most unless it is told otherwise.
 const MAX_MESSAGE: usize = 4 << 20;
 
@@ -383,7 +386,7 @@ impl HatchetClientBuilder {
         let endpoint = Endpoint::from(uri)
             .connect_timeout(self.limits.connect)
             .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_timeout(ALIVE_WITHIN)
             .keep_alive_while_idle(true);
         match self.tls()? {
             None => Ok(endpoint),

@@ -181,6 +181,7 @@ fn check(name: &str) -> Result<()> {
 mod tests {
     use super::*;
     use crate::{
+        adapters::FrameworkTask,
         adapters::hatchet::client::tests::client,
         adapters::hatchet::{HatchetConcurrency, HatchetDesiredLabel, HatchetRateLimit, HatchetSticky, HatchetWindow},
         task::CallShape,
@@ -220,6 +221,23 @@ mod tests {
         assert_eq!((task.timeout.as_str(), task.retries, task.durable), ("90000ms", 120, false));
         assert_eq!((task.schedule_timeout.as_deref(), put.default_priority), (Some("1500ms"), Some(3)));
         assert_eq!(task.slots, HashMap::from([("default".into(), 1), ("mageflow.t".into(), 1)]));
+    }
+
+    #[test]
+    fn the_librarys_own_tasks_have_slots_and_times_of_their_own() {
+        for own in FrameworkTask::usual() {
+            let put = workflow(&client(), &task(own.name, |options| *options = own.options.clone()), None).unwrap();
+            let task = &put.tasks[0];
+            assert_eq!(task.slots, HashMap::from([("mageflow".into(), 1)]));
+            let minutes = if own.name == "mageflow_on_swarm_item_done" { 2 } else { 6 };
+            assert_eq!(task.timeout, format!("{}ms", minutes * 60_000), "{}", own.name);
+            let retries = match own.name {
+                "mageflow_on_swarm_item_done" | "mageflow_on_swarm_item_error" => 5,
+                "mageflow_swarm_fill_tasks" => 4,
+                _ => 3,
+            };
+            assert_eq!((own.options.retries, task.concurrency.len()), (retries, 0), "{}", own.name);
+        }
     }
 
     #[test]

@@ -47,6 +47,7 @@ use self::{
 };
 use crate::error::Error;
 use std::fmt;
+use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
 /// Its name in messages.
@@ -64,6 +65,8 @@ struct Shared {
     rest: Rest,
     declared: Declared,
     waits: Waits,
+    /// Places for what is told of attempts.
+    telling: Semaphore,
     ids: Ids,
     sent: Recent,
     /// Schedules that this process took back: the engine forgets them.
@@ -83,6 +86,7 @@ impl Shared {
             connection,
             declared: Declared::default(),
             waits: Waits::default(),
+            telling: Semaphore::new(report::EVENTS_AT_ONCE),
             ids: Ids::default(),
             sent: Recent::default(),
             taken_back: Ids::default(),

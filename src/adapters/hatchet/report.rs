@@ -15,6 +15,8 @@ use tonic::{Code, Status};
 /// The waits between tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Events that are under way at once. With far fewer, a busy engine, which answers many of them together, has too little to do.
+pub(super) const EVENTS_AT_ONCE: usize = 1024;
 /// Tries that nobody needs to hear of.
 const QUIET_TRIES: u32 = 2;
 
@@ -52,7 +54,7 @@ impl Shared {
     /// Tells that an attempt began. Only dashboards need to know.
     pub(super) async fn tell_started(&self, action: &AssignedAction, worker: &str, at: DateTime<Utc>) {
         let started = StepEvent { at: Some(at.into()), ..event(action, worker, step_event::STARTED) };
-        if let Err(status) = self.dispatcher.step_event(started).await {
+        if let Err(status) = self.tell_event(started).await {
             tracing::debug!(run = action.task_run, reason = %Answered::from(status), "the start of a run was not told");
         }
     }
@@ -79,7 +81,7 @@ impl Shared {
         loop {
             let told = match &report {
                 Report::Cancel => self.cancel_run(&action.task_run).await,
-                _ => self.dispatcher.step_event(event.clone()).await,
+                _ => self.tell_event(event.clone()).await,
             };
             let Err(status) = told else { return };
             tries += 1;
@@ -94,7 +96,7 @@ impl Shared {
                     event.should_not_retry = Some(true);
                     continue;
                 }
-                _ if !answered.is_retryable() && answered.code != Code::Unauthenticated => {
+                _ if !answered.is_retryable() => {
                     tracing::error!(run = action.task_run, error = %answered, "the end of a run is not taken");
                     return;
                 }
@@ -105,6 +107,14 @@ impl Shared {
             }
             tokio::time::sleep(pauses.delay(tries, fastrand::f64())).await;
         }
+    }
+
+    /// An engine that is behind answers after seconds, and has given away by then what it was told to be free. Without a
+    /// bound, calls would pile up on both sides.
+    async fn tell_event(&self, event: StepEvent) -> Result<(), Status> {
+        // Never closed.
+        let _place = self.telling.acquire().await;
+        self.dispatcher.step_event(event).await
     }
 
     async fn cancel_run(&self, task_run: &str) -> Result<(), Status> {

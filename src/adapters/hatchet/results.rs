@@ -3,6 +3,7 @@
 use super::{
     Shared, failed,
     rest::TaskEvent,
+    waits::Turn,
     wire::{
         dispatcher::{RunEnded, StepResult},
         output::{decode, decode_failure},
@@ -203,16 +204,30 @@ impl Shared {
         // It tells once.
         let mut is_told = false;
         loop {
+            let mut turn = None;
             let told = tokio::select! {
                 told = wait.told(), if !is_told => Some(told),
-                () = tokio::time::sleep(pause) => None,
+                own = self.turn_after(pause) => {
+                    turn = Some(own);
+                    None
+                }
             };
             is_told |= told.is_some();
             pause = (pause * 2).clamp(FIRST_LOOK, LAST_LOOK).mul_f64(0.75 + fastrand::f64() / 4.0);
             let read = match told {
                 // Outputs that are too large for a message are left out.
                 Some(told) if !told.results.is_empty() => self.of_end(id, told).await.map(Some),
-                _ => self.looked_up(id, &run).await,
+                _ => {
+                    let own = match turn.take() {
+                        Some(own) => own,
+                        None => self.waits.turn().await,
+                    };
+                    let read = self.looked_up(id, &run).await;
+                    if !matches!(&read, Ok(Some((result, _))) if result.is_ended()) {
+                        own.was_early();
+                    }
+                    read
+                }
             };
             let read = match read {
                 // Whoever waits can wait until the engine is back, or has time.
@@ -237,6 +252,12 @@ impl Shared {
                 None => return Err(unknown()),
             }
         }
+    }
+
+    /// A turn to look, not before a time.
+    async fn turn_after(&self, pause: Duration) -> Turn {
+        tokio::time::sleep(pause).await;
+        self.waits.turn().await
     }
 
     /// What the engine has of a run, and the id of its task. `None` if it has no such run.
@@ -295,7 +316,10 @@ impl Shared {
         let mut result = ended(id.clone(), steps);
         if result.is_cancelled() {
             // Only the whole of it says whether it waited too long.
-            let looked_up = self.looked_up(id, &told.run).await?;
+            let looked_up = {
+                let _turn = self.waits.turn().await;
+                self.looked_up(id, &told.run).await?
+            };
             return looked_up.ok_or_else(|| Error::UnknownTaskId { task_id: id.clone() });
         }
         result.task_name = self.name_of(&names);
@@ -314,7 +338,11 @@ impl Shared {
         let known = if result.is_cancelled() { &["CANCELLED", TOO_LATE][..] } else { &["STARTED"] };
         let given_up = Instant::now() + BEHIND;
         loop {
-            match self.rest.events_of(task_run).await {
+            let told = {
+                let _turn = self.waits.turn().await;
+                self.rest.events_of(task_run).await
+            };
+            match told {
                 Ok(events) if events.iter().any(|event| known.contains(&&*event.event_type)) => return events,
                 Ok(events) if Instant::now() >= given_up => return events,
                 Ok(_) => tokio::time::sleep(LOOK / 5).await,

@@ -1,7 +1,7 @@
 //! L2, Hatchet engine. Runs: as they are to be started, and as the engine has them.
 
 use super::{
-    ENGINE, HatchetClient, failed,
+    ENGINE, HatchetClient, HatchetContext, HatchetDesiredLabel, failed,
     wire::{
         Timestamp,
         trigger::Trigger,
@@ -29,12 +29,33 @@ pub struct HatchetTrigger {
     input: Json,
     metadata: BTreeMap<String, String>,
     priority: Option<u8>,
+    child: Option<Child>,
+    child_key: Option<String>,
+    worker: Option<String>,
+    labels: BTreeMap<String, HatchetDesiredLabel>,
+}
+
+/// Whose child a run is.
+#[derive(Clone, Debug)]
+struct Child {
+    run: String,
+    task_run: String,
+    index: u32,
 }
 
 impl HatchetTrigger {
     /// Of this workflow, whose name gets the namespace. The input is a JSON object.
     pub fn new(workflow: impl Into<String>, input: impl Into<Json>) -> Self {
-        Self { workflow: workflow.into(), input: input.into(), metadata: BTreeMap::new(), priority: None }
+        Self {
+            workflow: workflow.into(),
+            input: input.into(),
+            metadata: BTreeMap::new(),
+            priority: None,
+            child: None,
+            child_key: None,
+            worker: None,
+            labels: BTreeMap::new(),
+        }
     }
 
     /// Adds to the metadata of the run.
@@ -49,6 +70,37 @@ impl HatchetTrigger {
         self
     }
 
+    /// Started by the run in hand, as its child of this number. A run starts one of each number: asked for it again, in a
+    /// later attempt too, the engine answers with the run that there is.
+    pub fn child_of(self, parent: &HatchetContext, index: u32) -> Self {
+        self.child_of_run(parent.workflow_run_id(), parent.task_run_id(), index)
+    }
+
+    /// The same for a run that is known by the ids of its workflow's run and of its task's run.
+    pub fn child_of_run(mut self, run: impl Into<String>, task_run: impl Into<String>, index: u32) -> Self {
+        self.child = Some(Child { run: run.into(), task_run: task_run.into(), index });
+        self
+    }
+
+    /// Which of its parent's children it is, in place of the number.
+    pub fn child_key(mut self, key: impl Into<String>) -> Self {
+        self.child_key = Some(key.into());
+        self
+    }
+
+    /// The worker that runs it, by the id that [`HatchetContext::worker_id`] tells. Counts where the task is
+    /// [`sticky`](super::HatchetTaskOptions::sticky).
+    pub fn worker(mut self, id: impl Into<String>) -> Self {
+        self.worker = Some(id.into());
+        self
+    }
+
+    /// Which workers may, or had better, run it; in place of the task's own labels.
+    pub fn desired_label(mut self, key: impl Into<String>, label: HatchetDesiredLabel) -> Self {
+        self.labels.insert(key.into(), label);
+        self
+    }
+
     pub(super) fn request(&self, client: &HatchetClient) -> Result<Trigger> {
         let refuse = |reason: &str| Err(Error::InvalidArguments { reason: format!("{ENGINE}: {reason}") });
         if !self.input.is_object() {
@@ -57,6 +109,11 @@ impl HatchetTrigger {
         if self.priority.is_some_and(|priority| !(1..=3).contains(&priority)) {
             return refuse("a priority is 1, 2 or 3");
         }
+        if self.child_key.is_some() && self.child.is_none() {
+            return refuse("a run with a child key needs a parent");
+        }
+        let child_index = self.child.as_ref().map(|child| i32::try_from(child.index)).transpose();
+        let Ok(child_index) = child_index else { return refuse("the number of a child is at most 2147483647") };
         let metadata =
             Json::encode(&self.metadata).map_err(|error| failed("start a run", Status::internal(error.to_string())))?;
         if has_nul(self.input.as_str()) || has_nul(metadata.as_str()) {
@@ -67,7 +124,12 @@ impl HatchetTrigger {
             input: self.input.as_str().to_owned(),
             metadata: (!self.metadata.is_empty()).then(|| metadata.as_str().to_owned()),
             priority: self.priority.map(i32::from),
-            ..Trigger::default()
+            parent_run: self.child.as_ref().map(|child| child.run.clone()),
+            parent_task_run: self.child.as_ref().map(|child| child.task_run.clone()),
+            child_index,
+            child_key: self.child_key.clone(),
+            worker: self.worker.clone(),
+            labels: self.labels.iter().map(|(key, label)| (key.clone(), label.0.clone())).collect(),
         };
         let (size, limit) = (trigger.encoded_len() + AROUND, client.max_message);
         if size > limit {
@@ -80,8 +142,28 @@ impl HatchetTrigger {
 impl HatchetTrigger {
     /// The same for a time to come.
     pub(super) fn schedule(&self, client: &HatchetClient, at: DateTime<Utc>) -> Result<Schedule> {
-        let Trigger { name, input, metadata, priority, .. } = self.request(client)?;
-        Ok(Schedule { name, input, metadata, priority, at: vec![Timestamp::from(at)], ..Schedule::default() })
+        self.goes_anywhere("a schedule")?;
+        let Trigger { name, input, parent_run, parent_task_run, child_index, child_key, metadata, priority, .. } =
+            self.request(client)?;
+        let at = vec![Timestamp::from(at)];
+        Ok(Schedule { name, at, input, parent_run, parent_task_run, child_index, child_key, metadata, priority })
+    }
+
+    /// The engine has no place for a worker or labels in what it starts later.
+    fn goes_anywhere(&self, what: &str) -> Result<()> {
+        if self.worker.is_none() && self.labels.is_empty() {
+            return Ok(());
+        }
+        Err(Error::unsupported(ENGINE, format!("a worker or labels for {what} (`{}`)", self.workflow)))
+    }
+
+    /// For a cron: nobody's child, wherever there is room.
+    pub(super) fn cron(&self, client: &HatchetClient) -> Result<Trigger> {
+        self.goes_anywhere("a cron")?;
+        if self.child.is_some() {
+            return Err(Error::unsupported(ENGINE, format!("a parent for a cron (`{}`)", self.workflow)));
+        }
+        self.request(client)
     }
 }
 
@@ -254,6 +336,8 @@ mod tests {
         assert!(refused(HatchetTrigger::new("a", json!({"a": "\0"}))).contains("U+0000"));
         assert!(refused(HatchetTrigger::new("a", json!({})).metadata("k", "\0")).contains("U+0000"));
         assert!(refused(HatchetTrigger::new("a", json!({})).priority(4)).contains("priority"));
+        assert!(refused(HatchetTrigger::new("a", json!({})).child_key("k")).contains("needs a parent"));
+        assert!(refused(HatchetTrigger::new("a", json!({})).child_of_run("r", "t", u32::MAX)).contains("2147483647"));
         let large = HatchetTrigger::new("a", json!({"a": "x".repeat(100)})).request(&client()).unwrap_err();
         assert!(matches!(large, Error::PayloadTooLarge { limit: 100, .. }), "{large}");
         // A backslash and what looks like an escape behind it.
@@ -294,6 +378,28 @@ mod tests {
             let message = crate::adapters::hatchet::wire::workflows::BulkTrigger { runs: portion };
             assert!(message.encoded_len() <= 1000, "{}", message.encoded_len());
         }
+    }
+
+    #[test]
+    fn children_and_the_chosen_are_asked_for() {
+        let trigger = || HatchetTrigger::new("a", json!({}));
+        let child = trigger().child_of_run("r", "t", 2).child_key("k");
+        let request = child.request(&client()).unwrap();
+        let parent = (request.parent_run.as_deref(), request.parent_task_run.as_deref());
+        assert_eq!(
+            (parent, request.child_index, request.child_key.as_deref()),
+            ((Some("r"), Some("t")), Some(2), Some("k"))
+        );
+        let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let schedule = child.schedule(&client(), at).unwrap();
+        assert_eq!((schedule.parent_task_run.as_deref(), schedule.child_index), (Some("t"), Some(2)));
+        let chosen = trigger().worker("w").desired_label("zone", HatchetDesiredLabel::required("eu"));
+        let request = chosen.request(&client()).unwrap();
+        assert_eq!((request.worker.as_deref(), request.labels["zone"].required), (Some("w"), Some(true)));
+        for refused in [chosen.schedule(&client(), at).map(drop), chosen.cron(&client()).map(drop)] {
+            assert!(matches!(refused, Err(Error::Unsupported { .. })), "{refused:?}");
+        }
+        assert!(matches!(child.cron(&client()), Err(Error::Unsupported { .. })));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{
     Answered, Shared,
     wire::dispatcher::{AssignedAction, Dispatcher, Heartbeat, Register},
 };
-use crate::{adapters::Beat, task::Backoff};
+use crate::{adapters::Beat, error::Error, task::Backoff};
 use chrono::Utc;
 use futures_util::StreamExt;
 use std::{
@@ -22,7 +22,7 @@ use tonic::{Code, Status};
 const BEAT: Duration = Duration::from_secs(4);
 /// How long the engine may take to hear one.
 const HEARD: Duration = Duration::from_secs(4);
-/// The next beat after one that failed, or while the stream is being opened.
+/// The next beat after one that failed, or while the stream is being opened; later and later, but never later than usual.
 const NEXT_TRY: Duration = Duration::from_millis(250);
 /// The same at the start, when somebody waits for it.
 const FIRST_TRY: Duration = Duration::from_millis(25);
@@ -104,9 +104,9 @@ impl Session {
         }
     }
 
-    /// Sends heartbeats, for ever. `ready` is fired once the engine has heard one, which it does only while it sees the
-    /// stream: one that is heard says that what is assigned is fetched.
-    pub(super) async fn stay_alive(self: Arc<Self>, ready: CancellationToken, fetching: Beat) {
+    /// Sends heartbeats, for ever: unless the token has expired, which this then says. `ready` is fired once the engine has
+    /// heard one, which it does only while it sees the stream: one that is heard says that what is assigned is fetched.
+    pub(super) async fn stay_alive(self: Arc<Self>, ready: CancellationToken, fetching: Beat) -> Error {
         let mut failures = 0_u32;
         loop {
             let began = Instant::now();
@@ -118,10 +118,12 @@ impl Session {
                     failures = 0;
                     BEAT
                 }
+                // Nothing that this worker says is heard any more.
+                Err(status) if status.code() == Code::Unauthenticated => return self.shared.client.refused(status),
                 Err(status) => {
                     failures += 1;
                     self.missed(&status, failures, ready.is_cancelled());
-                    if ready.is_cancelled() { NEXT_TRY } else { FIRST_TRY }
+                    (if ready.is_cancelled() { NEXT_TRY } else { FIRST_TRY } * failures).min(BEAT)
                 }
             };
             tokio::time::sleep_until(began + pause).await;

@@ -69,7 +69,7 @@ impl HatchetConnection {
             let reason = format!("`{expression}` is no cron expression: five fields are expected, or six with seconds");
             return Err(Error::InvalidArguments { reason });
         }
-        let run = trigger.request(self.client())?;
+        let run = trigger.cron(self.client())?;
         let object = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|_| json!({}));
         let cron = json!({
             "cronName": name,

@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A broken stream is opened again after waits between these.
@@ -20,10 +20,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A stream that lived for so long was a good one.
 const GOOD: Duration = Duration::from_secs(5);
 
+/// How many who wait look at the engine at once.
+const LOOKS: usize = 4;
+/// How long a place is kept free after a look that found no end: the stream will tell, and the engine has work to do.
+const REST: Duration = Duration::from_millis(200);
+
 /// Those who wait, by the ids of their runs.
 #[derive(Debug)]
 pub(super) struct Waits {
     board: Arc<Mutex<Board>>,
+    /// First come, first served.
+    looks: Arc<Semaphore>,
     /// Ends the stream together with this.
     end: CancellationToken,
     _end: DropGuard,
@@ -43,6 +50,19 @@ struct Waiter {
     told: oneshot::Sender<RunEnded>,
 }
 
+/// A turn to look at the engine. Who has one must not ask for another.
+pub(super) struct Turn(OwnedSemaphorePermit);
+
+impl Turn {
+    /// The look found no end: the next one is to come later.
+    pub(super) fn was_early(self) {
+        tokio::spawn(async move {
+            tokio::time::sleep(REST).await;
+            drop(self.0);
+        });
+    }
+}
+
 /// One who waits. Dropped, it is forgotten.
 pub(super) struct Wait<'a> {
     waits: &'a Waits,
@@ -54,7 +74,8 @@ pub(super) struct Wait<'a> {
 impl Default for Waits {
     fn default() -> Self {
         let end = CancellationToken::new();
-        Self { board: Arc::default(), end: end.clone(), _end: end.drop_guard() }
+        let looks = Arc::new(Semaphore::new(LOOKS));
+        Self { board: Arc::default(), looks, end: end.clone(), _end: end.drop_guard() }
     }
 }
 
@@ -86,6 +107,15 @@ impl Waits {
             }
         }
         Wait { waits: self, id: id.to_owned(), number, told: receiver }
+    }
+
+    /// Resolves when it is one's turn to look. Dropped, one's place is given up.
+    pub(super) async fn turn(&self) -> Turn {
+        match self.looks.clone().acquire_owned().await {
+            Ok(place) => Turn(place),
+            // Never closed.
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 
@@ -154,5 +184,38 @@ async fn listen(
             Some(Err(status)) => return super::Answered::from(status).to_string(),
             None => return "the engine ended it".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn few_look_at_once_and_all_get_their_turn() {
+        let waits = Arc::new(Waits::default());
+        let (came, mut order) = mpsc::unbounded_channel();
+        let start = tokio::time::Instant::now();
+        for number in 0..3 * LOOKS {
+            let (waits, came) = (waits.clone(), came.clone());
+            tokio::spawn(async move {
+                let turn = waits.turn().await;
+                came.send((number, start.elapsed())).unwrap();
+                turn.was_early();
+            });
+        }
+        for number in 0..3 * LOOKS {
+            let (first, at) = order.recv().await.unwrap();
+            let round = u32::try_from(number / LOOKS).unwrap();
+            assert_eq!(first, number);
+            assert!((REST * round..REST * (round + 1)).contains(&at), "{number} at {at:?}");
+        }
+        // Who found what it looked for leaves its place at once.
+        tokio::time::sleep(REST).await;
+        let start = tokio::time::Instant::now();
+        for _ in 0..3 * LOOKS {
+            drop(waits.turn().await);
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 }

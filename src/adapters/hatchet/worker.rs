@@ -145,7 +145,8 @@ impl WorkerAdapter for HatchetWorker {
         let mut aside = JoinSet::new();
         let (actions, assigned) = mpsc::unbounded_channel();
         aside.spawn(session.clone().listen(actions));
-        aside.spawn(session.clone().stay_alive(ready, self.options.pulse.start()));
+        let mut alive = JoinSet::new();
+        alive.spawn(session.clone().stay_alive(ready, self.options.pulse.start()));
         aside.spawn(durable.keep(session.clone(), held.clone()));
         let shared = self.shared.clone();
         aside.spawn(async move { look_after(&shared, &held).await });
@@ -153,7 +154,13 @@ impl WorkerAdapter for HatchetWorker {
         let shared = self.shared.clone();
         last.spawn(async move { send_lines(&shared, to_send).await });
 
-        Work { runner, session: session.clone(), assigned, running: JoinSet::new() }.work(&self.options).await;
+        let work = Work { runner, session: session.clone(), assigned, running: JoinSet::new() }.work(&self.options);
+        tokio::select! {
+            () = work => {}
+            // What runs is dropped: the engine takes nothing from this worker any more.
+            Some(Ok(refused)) = alive.join_next() => return Err(refused),
+        }
+        alive.shutdown().await;
         aside.shutdown().await;
         session.leave().await;
         let _ = tokio::time::timeout(LAST_LINES, last.join_next()).await;

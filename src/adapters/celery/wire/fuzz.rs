@@ -9,11 +9,9 @@ use super::{
     values,
 };
 use crate::{
+    fuzz::{fuzz, is_json},
     task::Json,
-    wire::{
-        Limits,
-        fuzz::{fuzz, is_json},
-    },
+    wire::Limits,
 };
 
 const LIMITS: Limits = Limits { bytes: 64 << 10, depth: 20, labels: 16, values: 4096 };

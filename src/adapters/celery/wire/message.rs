@@ -120,7 +120,7 @@ impl Message {
             return Err(WireError::Missing { field: "task" });
         }
         let old = Map::read("body", json)?;
-        let text = |name| old.text(name).map(|text| text.into_owned());
+        let text = |name| old.text(name).filter(|text| !text.is_empty()).map(|text| text.into_owned());
         let task = text("task").ok_or(WireError::Missing { field: "task" })?;
         let id = text("id").ok_or(WireError::Missing { field: "id" })?;
         let part = |name: &str, or: &'static str| old.get(name).map_or(or, Json::as_str).to_owned();
@@ -134,7 +134,8 @@ impl Message {
         if let Some(group) = old.get("group").or_else(|| old.get("taskset")) {
             message.headers.set("group", group.clone());
         }
-        for (name, value) in parcel.headers.iter() {
+        // Those of protocol 2 say nothing about who this is, or they would have been read.
+        for (name, value) in parcel.headers.iter().filter(|(name, _)| !matches!(*name, "id" | "task")) {
             message.headers.set(name.to_owned(), value.clone());
         }
         message.properties = parcel.properties.clone();

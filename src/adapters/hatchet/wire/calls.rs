@@ -1,5 +1,6 @@
 //! L2, Hatchet engine. How calls are made: the channel, the token, time limits. Each service has its client on top.
 
+use chrono::{DateTime, Utc};
 use prost::Message;
 use std::{error::Error, fmt, future::Future, time::Duration};
 use tonic::{
@@ -16,15 +17,43 @@ use tonic_prost::ProstCodec;
 pub(crate) struct Calls {
     channel: Channel,
     authorization: MetadataValue<Ascii>,
+    /// When the engine no longer takes it.
+    expires: Option<DateTime<Utc>>,
+    /// Whether the engine has taken it.
+    is_known: bool,
     max_message: usize,
 }
 
 impl Calls {
-    /// `authorization` is sent with every call. An answer with more than `max_message` bytes fails its call.
-    pub(crate) fn new(channel: Channel, mut authorization: MetadataValue<Ascii>, max_message: usize) -> Self {
+    /// `authorization` is sent with every call, and expires then. An answer with more than `max_message` bytes fails its call.
+    pub(crate) fn new(
+        channel: Channel,
+        mut authorization: MetadataValue<Ascii>,
+        expires: Option<DateTime<Utc>>,
+        max_message: usize,
+    ) -> Self {
         // Or it would be in the log of the layers below.
         authorization.set_sensitive(true);
-        Self { channel, authorization, max_message }
+        Self { channel, authorization, expires, is_known: false, max_message }
+    }
+
+    /// The same once the engine has taken the token.
+    pub(crate) fn once_known(self) -> Self {
+        Self { is_known: true, ..self }
+    }
+
+    /// What a refusal means: an engine whose database is away takes nobody's token.
+    fn judged(&self, status: Status) -> Status {
+        if status.code() != Code::Unauthenticated {
+            return status;
+        }
+        match self.expires.filter(|expires| *expires <= Utc::now()) {
+            Some(expired) => Status::unauthenticated(expired_on(expired)),
+            None if self.is_known => Status::unavailable(
+                "the engine does not take the token that it took before: it was revoked, or the engine's database is away",
+            ),
+            None => status,
+        }
     }
 
     fn request<Q>(&self, message: Q) -> Request<Q> {
@@ -55,6 +84,7 @@ impl Calls {
         })
         .await
         .map(tonic::Response::into_inner)
+        .map_err(|status| self.judged(status))
     }
 
     /// One question, answers until one side ends. The engine says nothing before its first answer, so this may wait for
@@ -66,9 +96,8 @@ impl Calls {
     {
         let request = self.request(message);
         let mut grpc = self.grpc().await?;
-        let answers =
-            grpc.server_streaming(request, PathAndQuery::from_static(path), ProstCodec::<Q, A>::default()).await?;
-        Ok(answers.into_inner())
+        let answers = grpc.server_streaming(request, PathAndQuery::from_static(path), ProstCodec::<Q, A>::default());
+        answers.await.map(tonic::Response::into_inner).map_err(|status| self.judged(status))
     }
 
     /// Questions and answers. The same holds as for [`answers`](Self::answers). Once the questions end, so do the answers.
@@ -81,8 +110,8 @@ impl Calls {
         let mut request = questions.into_streaming_request();
         request.metadata_mut().insert("authorization", self.authorization.clone());
         let mut grpc = self.grpc().await?;
-        let answers = grpc.streaming(request, PathAndQuery::from_static(path), ProstCodec::<Q, A>::default()).await?;
-        Ok(answers.into_inner())
+        let answers = grpc.streaming(request, PathAndQuery::from_static(path), ProstCodec::<Q, A>::default());
+        answers.await.map(tonic::Response::into_inner).map_err(|status| self.judged(status))
     }
 }
 
@@ -90,6 +119,11 @@ impl fmt::Debug for Calls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Calls").field("max_message", &self.max_message).finish_non_exhaustive()
     }
+}
+
+/// The words for a token that does not hold any more.
+pub(crate) fn expired_on(time: DateTime<Utc>) -> String {
+    format!("the token expired on {}", time.format("%Y-%m-%d %H:%M UTC"))
 }
 
 /// The engine is told the limit too, but it may be the one that hangs.
@@ -127,4 +161,29 @@ fn chain(mut text: String, mut source: Option<&(dyn Error + 'static)>) -> String
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+    use tonic::transport::Endpoint;
+
+    #[tokio::test]
+    async fn a_refused_token_has_expired_or_nobody_is_known_now() {
+        let calls = |life: i64| {
+            let channel = Endpoint::from_static("http://localhost:1").connect_lazy();
+            Calls::new(channel, MetadataValue::from_static("x"), Some(Utc::now() + TimeDelta::seconds(life)), 1)
+        };
+        let refused = || Status::unauthenticated("invalid auth token");
+        let judged = |calls: Calls| calls.judged(refused());
+        assert_eq!(judged(calls(60)).message(), "invalid auth token");
+        assert_eq!(judged(calls(60).once_known()).code(), Code::Unavailable);
+        for expired in [calls(-1), calls(-1).once_known()].map(judged) {
+            assert!(expired.message().contains("expired on"), "{expired}");
+            assert_eq!(expired.code(), Code::Unauthenticated);
+        }
+        let other = calls(-1).once_known().judged(Status::not_found("x"));
+        assert_eq!(other.code(), Code::NotFound);
+    }
 }

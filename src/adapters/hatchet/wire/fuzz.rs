@@ -1,6 +1,4 @@
 //! Mutated messages of the engine, inputs, outputs, metadata and failures: no decoder panics, none makes more than it may.
-//!
-//! `MAGEFLOW_FUZZ` says how many mutations each decoder is given; the default suits every run of the tests.
 
 use super::{
     Timestamp,
@@ -13,75 +11,13 @@ use super::{
 use crate::{
     adapters::{Invocation, SignatureMark},
     args,
+    fuzz::fuzz,
     signature::{GraphId, SignatureKey},
     task::{Arguments, FailureKind, TaskFailure},
 };
 use prost::Message;
 use serde_json::{Map, json, value::RawValue};
-use std::{
-    env, str,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-/// Far beyond what such small inputs take, even on a busy machine.
-const SLOW: Duration = Duration::from_secs(5);
-
-/// Bytes that mean something to one of the decoders.
-const TELLING: &[u8] = b"{}[]\",:\\u0123456789-.eEtfn \n_\x00\x01\x08\x0a\x0b\x0c\x10\x12\x1a\x22\x7f\x80\xff";
-
-fn count() -> usize {
-    env::var("MAGEFLOW_FUZZ").map_or(20_000, |text| text.parse().expect("MAGEFLOW_FUZZ is a number"))
-}
-
-/// One to eight small damages.
-fn mutate(random: &mut fastrand::Rng, seeds: &[Vec<u8>], out: &mut Vec<u8>) {
-    out.clear();
-    out.extend_from_slice(&seeds[random.usize(..seeds.len())]);
-    let most = random.usize(1..=8);
-    for _ in 0..random.usize(1..=most) {
-        let at = random.usize(..=out.len());
-        let telling = TELLING[random.usize(..TELLING.len())];
-        match random.u8(..8) {
-            0 if at < out.len() => out[at] ^= 1 << random.u8(..8),
-            1 if at < out.len() => out[at] = telling,
-            2 => out.insert(at, telling),
-            3 => out.truncate(at),
-            4 => drop(out.drain(at..(at + random.usize(..16)).min(out.len()))),
-            5 => {
-                let copied = out[at..(at + random.usize(..32)).min(out.len())].repeat(random.usize(1..=4));
-                out.splice(at..at, copied);
-            }
-            6 => {
-                let other = &seeds[random.usize(..seeds.len())];
-                out.truncate(at);
-                out.extend_from_slice(&other[random.usize(..=other.len())..]);
-            }
-            // Deep nesting and long runs.
-            7 => drop(out.splice(at..at, std::iter::repeat_n(telling, random.usize(..300)))),
-            _ => {}
-        }
-    }
-}
-
-/// Gives mutations of `seeds` to `decode`, which says whether it understood.
-fn fuzz(name: &str, seeds: &[Vec<u8>], mut decode: impl FnMut(&[u8]) -> bool) {
-    for seed in seeds {
-        assert!(decode(seed), "{name}: a seed must be understood: {}", String::from_utf8_lossy(seed));
-    }
-    let mut random = fastrand::Rng::with_seed(name.bytes().map(u64::from).sum());
-    let (mut input, mut understood, mut longest) = (Vec::new(), 0, Duration::ZERO);
-    for _ in 0..count() {
-        mutate(&mut random, seeds, &mut input);
-        let begun = Instant::now();
-        understood += usize::from(decode(&input));
-        longest = longest.max(begun.elapsed());
-    }
-    eprintln!("fuzz\t{name}\t{} mutations\t{understood} understood\tlongest {longest:?}", count());
-    assert!(longest < SLOW, "{name}: one input took {longest:?}");
-    // If nothing gets past the first checks, nothing behind them is tried.
-    assert!(understood * 50 > count(), "{name}: only {understood} were understood");
-}
+use std::{str, sync::Arc};
 
 /// What was read can be written, and takes no more than it took: nothing makes itself larger.
 fn is_read<M: Message + Default + PartialEq>(bytes: &[u8]) -> Option<M> {

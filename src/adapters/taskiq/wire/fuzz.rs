@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     args,
+    fuzz::{fuzz, is_json},
     task::{Arguments, FailureKind, Json, TaskFailure, TaskOptions},
-    wire::fuzz::{fuzz, is_json},
 };
 use std::time::Duration;
 
