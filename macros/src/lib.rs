@@ -112,7 +112,7 @@ pub fn stagger_execution(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// The function is called once for each `Mageflow`, takes nothing, and can still be called.
 ///
-/// ```
+/// ```standalone_crate
 /// use mageflow::{Arguments, args};
 ///
 /// #[mageflow::task]
