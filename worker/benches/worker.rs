@@ -8,7 +8,6 @@
 #![allow(clippy::expect_used)]
 
 #[path = "../../benches/support/processes.rs"]
-#[allow(dead_code)]
 mod processes;
 #[path = "../../benches/support/mod.rs"]
 mod support;
