@@ -312,18 +312,20 @@ async fn a_task_expires_while_all_slots_are_taken(env: Environment) {
 
 async fn a_task_that_started_in_time_does_not_expire(env: Environment) {
     let (mage, _worker) = env.start([hold()]).await;
-    let hurried = SubmitOptions::new().schedule_timeout(ms(1500));
+    let limit = env.at_least(ms(1500));
+    let hurried = SubmitOptions::new().schedule_timeout(limit);
     let id = mage.submit_opts("hold", args![1], &hurried).await.expect("an id");
     env.probe.until_noted("held", 1).await;
     // The limit is one of the wait, not of the run.
-    tokio::time::sleep(ms(1600)).await;
+    tokio::time::sleep(limit + ms(100)).await;
     env.probe.let_through(1);
     completed(&mage, &id).await;
 }
 
 async fn a_delay_does_not_count_as_waiting_too_long(env: Environment) {
-    let options = SubmitOptions::new().run_after(ms(1500)).schedule_timeout(ms(1200));
-    not_earlier(start_of(&env, options).await, ms(1500));
+    let limit = env.at_least(ms(1200));
+    let options = SubmitOptions::new().run_after(limit + ms(300)).schedule_timeout(limit);
+    not_earlier(start_of(&env, options).await, limit + ms(300));
 }
 
 async fn a_limit_of_the_wait_for_a_worker_is_refused(env: Environment) {
