@@ -76,6 +76,9 @@ impl Session {
             failures = if opened.elapsed() >= LONGEST_PAUSE { 1 } else { failures + 1 };
             tracing::info!(reason = %Answered::from(ended), "the stream of assigned tasks is opened again");
             tokio::time::sleep(pauses.delay(failures, fastrand::f64())).await;
+            // The engine may not have noticed that the old one is dead, and would go on giving tasks to it for a while.
+            let forget = self.shared.dispatcher.unsubscribe(self.worker().to_string());
+            let _ = tokio::time::timeout(LEAVING, forget).await;
         }
     }
 
