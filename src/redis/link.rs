@@ -158,6 +158,7 @@ impl Link {
     }
 
     /// What the server's clock shows, since 1970. The nodes of a cluster have clocks of their own: the end of time.
+    #[cfg(feature = "python")]
     pub(crate) async fn time(self: &Arc<Self>) -> Result<Duration> {
         if self.server.is_cluster() {
             return self.send("ping", &::redis::cmd("PING")).await.map(|_| Duration::MAX);
