@@ -211,7 +211,9 @@ async fn an_empty_batch_is_fine(env: Environment) {
 }
 
 async fn an_id_of_ones_own_choice_stands_for_one_run(env: Environment) {
-    let (mage, _worker) = env.start([record()]).await;
+    let mage = env.engine_with([record()], |builder| builder).await;
+    // One after the other: a second run would be over when the last one is.
+    let _worker = one_slot(&mage).await;
     let chosen = TaskId::new();
     let options = SubmitOptions::new().task_id(chosen.clone());
     let id = mage.submit_opts("record", args![1], &options).await.expect("an id");
