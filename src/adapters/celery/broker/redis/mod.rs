@@ -142,6 +142,23 @@ impl RedisBroker {
         command
     }
 
+    /// Sends messages by a script that looks first whether it is to.
+    async fn publish_by(&self, script: &Script, key: &str, args: &[&str], messages: &[Outgoing]) -> Result<Value> {
+        let (laid, declare) = self.laid_out(messages).await?;
+        self.declare(&declare).await?;
+        let key = self.layout.key(key);
+        let names: Vec<_> = [&*key].into_iter().chain(laid.iter().map(|(list, _)| &**list)).collect();
+        let command = |whole, _| {
+            let mut command = script.command(whole, &names);
+            command.arg(args);
+            laid.iter().for_each(|(_, text)| {
+                command.arg(text);
+            });
+            command
+        };
+        self.link.run("send", true, command).await
+    }
+
     /// Ends a message and, if it was still ours, sends others.
     async fn end_with(&self, tag: &str, next: &[Outgoing]) -> Result<()> {
         let (laid, declare) = self.laid_out(next).await?;
@@ -220,6 +237,11 @@ impl RedisBroker {
     }
 }
 
+/// Up to when an entry of a schedule has been seen to.
+fn due_key(entry: &str) -> String {
+    format!("mageflow:schedule:{entry}")
+}
+
 #[async_trait]
 impl Broker for RedisBroker {
     async fn publish(&self, messages: &[Outgoing]) -> Result<()> {
@@ -233,23 +255,12 @@ impl Broker for RedisBroker {
     }
 
     async fn publish_once(&self, id: &str, message: &Outgoing) -> Result<()> {
-        let (laid, declare) = self.laid_out(std::slice::from_ref(message)).await?;
-        self.declare(&declare).await?;
-        let sent = self.layout.key(&format!("mageflow:sent:{id}"));
-        let names: Vec<_> = [&*sent].into_iter().chain(laid.iter().map(|(list, _)| &**list)).collect();
-        let command = |whole, _| {
-            let mut command = SEND_ONCE.command(whole, &names);
-            command.arg(SENT_ONCE.as_secs());
-            laid.iter().for_each(|(_, text)| {
-                command.arg(text);
-            });
-            command
-        };
-        self.link.run("send", true, command).await.map(drop)
+        let (key, kept) = (format!("mageflow:sent:{id}"), SENT_ONCE.as_secs().to_string());
+        self.publish_by(&SEND_ONCE, &key, &[&kept], std::slice::from_ref(message)).await.map(drop)
     }
 
     async fn seen(&self, entry: &str, now: i64) -> Result<i64> {
-        let key = self.layout.key(&format!("mageflow:schedule:{entry}"));
+        let key = self.layout.key(&due_key(entry));
         let note = ::redis::cmd("SET").arg(&key).arg(now).arg("NX").arg("EX").arg(SEEN.as_secs()).clone();
         self.link.send("look up a schedule", &note).await?;
         let answer = self.link.send("look up a schedule", ::redis::cmd("GET").arg(&key)).await?;
@@ -259,19 +270,9 @@ impl Broker for RedisBroker {
     }
 
     async fn publish_due(&self, entry: &str, at: i64, messages: &[Outgoing]) -> Result<bool> {
-        let (laid, declare) = self.laid_out(messages).await?;
-        self.declare(&declare).await?;
-        let key = self.layout.key(&format!("mageflow:schedule:{entry}"));
-        let names: Vec<_> = [&*key].into_iter().chain(laid.iter().map(|(list, _)| &**list)).collect();
-        let command = |whole, _| {
-            let mut command = SEND_DUE.command(whole, &names);
-            command.arg(at).arg(SEEN.as_secs());
-            laid.iter().for_each(|(_, text)| {
-                command.arg(text);
-            });
-            command
-        };
-        Ok(self.link.run("send what is due", true, command).await? == Value::Int(1))
+        let (at, kept) = (at.to_string(), SEEN.as_secs().to_string());
+        let sent = self.publish_by(&SEND_DUE, &due_key(entry), &[&at, &kept], messages).await?;
+        Ok(sent == Value::Int(1))
     }
 
     async fn note_revoked(&self, id: &str) -> Result<()> {
